@@ -1,0 +1,75 @@
+"""AutoFormer (ICCV 2021) for NNI 3.0: train an entangled vision-transformer supernet, search it, keep the winner.
+
+The public names are resolved when they are first used, so that importing the package loads neither torch nor NNI.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .architecture import Architecture
+    from .checkpoints import load_supernet, save_supernet
+    from .errors import ConfigError
+    from .model import AutoFormer, build_supernet
+    from .nn.subnet import Subnet
+    from .search.evaluator import SubnetEvaluator
+    from .search.evolution import Evolution, EvolutionConfig, Limits
+    from .search.strategy import EvolutionStrategy
+    from .space import ModelConfig, SearchSpace
+    from .training.module import ImageClassification
+    from .training.recipe import Recipe
+    from .training.strategy import SupernetTraining
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Architecture": "architecture",
+    "AutoFormer": "model",
+    "ConfigError": "errors",
+    "Evolution": "search.evolution",
+    "EvolutionConfig": "search.evolution",
+    "EvolutionStrategy": "search.strategy",
+    "ImageClassification": "training.module",
+    "Limits": "search.evolution",
+    "ModelConfig": "space",
+    "Recipe": "training.recipe",
+    "SearchSpace": "space",
+    "Subnet": "nn.subnet",
+    "SubnetEvaluator": "search.evaluator",
+    "SupernetTraining": "training.strategy",
+    "build_supernet": "model",
+    "load_supernet": "checkpoints",
+    "save_supernet": "checkpoints",
+}
+
+__all__ = [
+    "Architecture",
+    "AutoFormer",
+    "ConfigError",
+    "Evolution",
+    "EvolutionConfig",
+    "EvolutionStrategy",
+    "ImageClassification",
+    "Limits",
+    "ModelConfig",
+    "Recipe",
+    "SearchSpace",
+    "Subnet",
+    "SubnetEvaluator",
+    "SupernetTraining",
+    "build_supernet",
+    "load_supernet",
+    "save_supernet",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module '{__name__}' has no attribute '{name}'")
+    return getattr(import_module(f"{__name__}.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_HOMES})

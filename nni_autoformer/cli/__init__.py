@@ -1,0 +1,71 @@
+"""The command line: ``nni-autoformer train | search | test | demo``."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Sequence
+
+from .. import __version__
+from ..errors import ConfigError
+
+INTERRUPTED = 130
+"""Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+
+def build_parser() -> argparse.ArgumentParser:
+    """The parser of the whole command line."""
+    from . import demo, search, test, train
+
+    parser = argparse.ArgumentParser(
+        prog="nni-autoformer",
+        description="Search vision transformers with AutoFormer, inside NNI.",
+    )
+    parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for module in (train, search, test, demo):
+        module.add_parser(commands)
+    return parser
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run a command; the exit status: 0, or 2 for what the user can put right, or 130 after Ctrl-C."""
+    arguments = build_parser().parse_args(argv)
+    quieten()
+    try:
+        arguments.run(arguments)
+    except ConfigError as error:
+        print(f"nni-autoformer: error: {_sentence(error)}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("nni-autoformer: stopped. The same command with --resume goes on from here.", file=sys.stderr)
+        return INTERRUPTED
+    return 0
+
+
+def _sentence(error: ConfigError) -> str:
+    # a DataLoader worker's exception arrives with the worker's traceback as its text, the sentence last
+    return str(error).rsplit("ConfigError: ", 1)[-1].strip()
+
+
+def quieten() -> None:
+    """Keep what is no news to a user off the screen; NNI's log goes to its file in the run's folder all the same."""
+    for message, category in (
+        (".*is found to be not a nn.Module", RuntimeWarning),  # NNI looks at torch.nn names that it does not know
+        (".*does not have many workers", UserWarning),
+        (".*try to wrap PyTorch DataLoader with nni.trace", RuntimeWarning),
+        (".*number of training batches .* is smaller than the logging interval", UserWarning),
+    ):
+        warnings.filterwarnings("ignore", message=message, category=category)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")  # Lightning's tip of the day
+
+
+def silence_nni() -> None:
+    """Stop NNI's log lines on the screen, once NNI is imported."""
+    from nni.runtime.log import silence_stdout
+
+    silence_stdout()

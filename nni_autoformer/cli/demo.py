@@ -1,0 +1,72 @@
+"""``nni-autoformer demo``: the whole job on scikit-learn's scanned digits, in a few minutes on a CPU."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..search.evolution import Evolution, EvolutionConfig, Limits
+from ..space import SearchSpace
+from ..training.recipe import Recipe
+from . import options
+from .run_folder import RunFolder, jsonable
+from .search import search_into, selection_of
+from .summary import FIGURE_FILE, SUMMARY_FILE, print_search
+from .test import test
+from .train import SUPERNET_FILE, TrainJob
+
+SELECTION = "24-per-class"
+"""A fifth of the training images; fewer, and the best of many candidates is mostly a lucky one."""
+
+LIMITS = Limits(max_params=0.3)
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's flags."""
+    parser = commands.add_parser("demo", help="the whole job on small real images", description=__doc__)
+    parser.set_defaults(run=run)
+    parser.add_argument("--seed", type=int, default=0, help="of training and search (default 0)")
+    parser.add_argument("--epochs", type=int, default=60, help="passes over the training images (default 60)")
+    parser.add_argument(
+        "--device", default="auto", help="auto (default: the GPU if there is one), cpu, cuda, …"
+    )
+    options.add_output(parser, default="runs/demo")
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    from ..checkpoints import load_supernet
+    from ..data import open_data
+
+    output = Path(arguments.output)
+    space = SearchSpace.load("digits")
+    recipe = Recipe.for_space(
+        space, epochs=arguments.epochs, batch_size=64, lr=2e-3, hflip=0.0, seed=arguments.seed, val_interval=5
+    )
+    evolution = Evolution(
+        space,
+        LIMITS,
+        EvolutionConfig(
+            population_size=40, num_mutations=20, num_crossovers=20, generations=5, seed=arguments.seed
+        ),
+    )
+    splits = open_data("digits", None, space.model.in_chans)
+    job = TrainJob.prepare(space, recipe, splits, "digits", SELECTION, workers=0, device=arguments.device)
+    folder = RunFolder(output, "demo", jsonable({"recipe": recipe.to_dict()}))
+    if folder.open(resume=arguments.resume, overwrite=arguments.overwrite):
+        print(f"{output} holds the finished demo already:\n\n{(output / SUMMARY_FILE).read_text()}")
+        return
+    job.run(output)
+
+    supernet, header = load_supernet(output / SUPERNET_FILE, space)
+    selection = selection_of(output / SUPERNET_FILE, header, splits.train, None)
+    search_into(output, supernet, header, selection, evolution, device=arguments.device)
+    best = evolution.best()[0].architecture
+    accuracy = test(output / SUPERNET_FILE, space, best, splits.test, device=arguments.device)
+    more = [
+        (f"top-1 on {accuracy.images} test images, never seen", f"{accuracy.top1:.2f} %"),
+        ("figure", str(output / FIGURE_FILE)),
+    ]
+    print_search(evolution, output, more)
+    folder.finish()

@@ -1,0 +1,137 @@
+"""Flags that several commands share, and the objects that they stand for."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import ConfigError
+from ..space import SearchSpace
+
+if TYPE_CHECKING:
+    from ..data import DataSplits
+    from ..search.evolution import Limits
+
+DATASETS = ("folder", "cifar10", "digits")
+
+
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """Where the images are."""
+    group = parser.add_argument_group("data")
+    group.add_argument(
+        "--dataset",
+        choices=DATASETS,
+        default="folder",
+        help="'folder': DIR/train/CLASS/… and DIR/val/CLASS/… or DIR/test/CLASS/… (the default); 'cifar10' through "
+        "torchvision; 'digits': scikit-learn's scanned digits, which need no --data",
+    )
+    group.add_argument("--data", type=Path, metavar="DIR", help="folder of the images")
+    group.add_argument("--download", action="store_true", help="let torchvision download cifar10 into --data")
+    group.add_argument(
+        "--workers", type=int, default=0, metavar="N", help="processes that load images (default 0: this one)"
+    )
+
+
+def add_device(parser: argparse.ArgumentParser) -> None:
+    """Where and how exactly to compute."""
+    group = parser.add_argument_group("device")
+    group.add_argument(
+        "--device", default="auto", help="auto (default: the GPU if there is one), cpu, cuda, cuda:1, …"
+    )
+    group.add_argument(
+        "--precision",
+        choices=("fp32", "bf16", "fp16"),
+        default="fp32",
+        help="fp32 (default), or automatic mixed precision",
+    )
+
+
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """How images are evaluated."""
+    add_device(parser)
+    parser.add_argument(
+        "--batch-size", type=int, default=256, metavar="N", help="images per forward pass (default 256)"
+    )
+
+
+def add_output(parser: argparse.ArgumentParser, default: str | None = None) -> None:
+    """Where the run goes."""
+    group = parser.add_argument_group("output")
+    group.add_argument(
+        "--output",
+        type=Path,
+        default=default,
+        required=default is None,
+        metavar="DIR",
+        help="folder of the run" + (f" (default {default})" if default else ""),
+    )
+    group.add_argument("--resume", action="store_true", help="go on with the unfinished run in --output")
+    group.add_argument("--overwrite", action="store_true", help="delete the run in --output and start anew")
+
+
+def add_limits(parser: argparse.ArgumentParser) -> None:
+    """What a subnet may cost."""
+    group = parser.add_argument_group("limits (inclusive)")
+    for side, word in (("min", "fewest"), ("max", "most")):
+        group.add_argument(f"--{side}-params", type=float, metavar="M", help=f"{word} parameters, in millions")
+        group.add_argument(
+            f"--{side}-macs",
+            type=float,
+            metavar="G",
+            help=f"{word} multiply-accumulates of an image, in billions, without the relative position's",
+        )
+
+
+def limits_of(arguments: argparse.Namespace) -> Limits:
+    """The limits that were given."""
+    from ..search.evolution import Limits
+
+    return Limits(
+        min_params=arguments.min_params,
+        max_params=arguments.max_params,
+        min_macs=arguments.min_macs,
+        max_macs=arguments.max_macs,
+    )
+
+
+def require_counts(arguments: argparse.Namespace) -> None:
+    """Check the numbers of workers and images.
+
+    Raises:
+        ConfigError: one of them is too small.
+    """
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers is {arguments.workers}; it should be 0 or more.")
+    if getattr(arguments, "batch_size", None) is not None and arguments.batch_size < 1:
+        raise ConfigError(f"--batch-size is {arguments.batch_size}; it should be at least 1.")
+
+
+def open_splits(arguments: argparse.Namespace, space: SearchSpace) -> DataSplits:
+    """The images that the flags name, in the channels that the space wants.
+
+    Raises:
+        ConfigError: they are not there, or not as they should be.
+    """
+    from ..data import open_data
+
+    return open_data(arguments.dataset, arguments.data, space.model.in_chans, arguments.download)
+
+
+def require_classes(found: list[str], header_run: dict[str, Any], source: Path) -> None:
+    """Check that the data has the classes that a checkpoint was trained on, in the same order.
+
+    Raises:
+        ConfigError: it has not; the sentence names the first difference.
+    """
+    trained = header_run.get("classes")
+    if trained is None or trained == found:
+        return
+    if len(trained) != len(found):
+        raise ConfigError(
+            f"{source}: the checkpoint was trained on {len(trained)} classes; the data has {len(found)}."
+        )
+    here, there = next(pair for pair in zip(found, trained) if pair[0] != pair[1])
+    raise ConfigError(
+        f"{source}: the checkpoint was trained on other classes: '{there}' where the data has '{here}'."
+    )

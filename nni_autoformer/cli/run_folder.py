@@ -1,0 +1,97 @@
+"""The folder of a run: one run each, never overwritten unless asked for."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..files import read_json, write_json
+
+RUN_FILE = "run.json"
+
+
+class RunFolder:
+    """A folder that holds one run: what it was told to do, and whether it is finished.
+
+    Args:
+        path: the folder; it need not exist yet.
+        job: 'train', 'search' or 'demo'.
+        config: what decides the run's result, as JSON values by flag. A resume must have the same.
+    """
+
+    def __init__(self, path: str | Path, job: str, config: Mapping[str, Any]) -> None:
+        self.path = Path(path)
+        self.job = job
+        self.config = dict(config)
+
+    def open(self, *, resume: bool, overwrite: bool) -> bool:
+        """Take the folder for this run; True when the run in it is finished already and asked to be resumed.
+
+        Raises:
+            ConfigError: the folder holds another run and neither flag was given, or a run that was told something else
+                and should be resumed, or files that are no run; or it cannot be written.
+        """
+        if resume and overwrite:
+            raise ConfigError("--resume and --overwrite exclude each other.")
+        earlier = self._earlier()
+        if earlier is not None and overwrite:
+            shutil.rmtree(self.path)
+            earlier = None
+        if earlier is not None:
+            finished = earlier["status"] == "finished"
+            if not resume:
+                state = "a finished" if finished else "an unfinished"
+                way = "" if finished else "continue it with --resume, or "
+                raise ConfigError(
+                    f"{self.path} holds {state} run of '{earlier['job']}': {way}replace it with --overwrite, or give "
+                    "another --output."
+                )
+            self._require_same(earlier)
+            if finished:
+                return True
+        self._write("running")
+        return False
+
+    def finish(self) -> None:
+        """Say that the run is complete."""
+        self._write("finished")
+
+    def _earlier(self) -> dict[str, Any] | None:
+        if self.path.exists() and not self.path.is_dir():
+            raise ConfigError(f"--output {self.path} is a file; it should be a folder.")
+        if not self.path.is_dir() or not any(self.path.iterdir()):
+            return None
+        if not (self.path / RUN_FILE).is_file():
+            raise ConfigError(
+                f"--output {self.path} is not empty and holds no run of nni-autoformer; give a new or empty folder."
+            )
+        return read_json(self.path / RUN_FILE)
+
+    def _require_same(self, earlier: Mapping[str, Any]) -> None:
+        if earlier["job"] != self.job:
+            raise ConfigError(f"{self.path} holds a run of '{earlier['job']}', not of '{self.job}'.")
+        for key in sorted({*earlier["config"], *self.config}):
+            before, now = earlier["config"].get(key), self.config.get(key)
+            if before != now:
+                raise ConfigError(
+                    f"{self.path} cannot be resumed: {key} was {before} when the run began and is {now} now."
+                )
+
+    def _write(self, status: str) -> None:
+        content = {"job": self.job, "status": status, "config": self.config}
+        try:
+            write_json(self.path / RUN_FILE, content)
+        except OSError as error:
+            raise ConfigError(f"--output {self.path} cannot be written: {error.strerror}.") from None
+
+
+def jsonable(value: Any) -> Any:
+    """A value as it comes back from JSON: tuples as lists, paths as text."""
+    if isinstance(value, Mapping):
+        return {str(key): jsonable(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(entry) for entry in value]
+    return str(value) if isinstance(value, Path) else value

@@ -1,0 +1,174 @@
+"""The model space: AutoFormer written with NNI's mutable primitives, its supernet and its subnets."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import nni
+import torch
+from nni.mutable import MutableExpression
+from nni.nas.nn.pytorch import ModelSpace, Repeat
+from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+from nni.nas.strategy import RandomOneShot
+from torch import Tensor
+
+from .architecture import Architecture
+from .nn.entangled import (
+    ENTANGLED_LAYERS,
+    Entangled,
+    MutableAttention,
+    MutableHead,
+    MutableLayerNorm,
+    MutableMlp,
+    MutablePatchEmbed,
+    MutableTokens,
+)
+from .nn.layers import Block, drop_path_rates, pool
+from .nn.relative_position import TokenGrid
+from .nn.subnet import Subnet
+from .randomness import derive
+from .space import SearchSpace
+
+
+class AutoFormer(ModelSpace):
+    """AutoFormer's search space as an NNI model space (paper section 3).
+
+    Its mutables have the labels of NNI's hub: `embed_dim`, `depth`, and per layer `num_head_{i}` and `mlp_ratio_{i}`. A
+    one-shot strategy turns the space in place into a supernet of entangled layers; from then on `set_architecture`
+    chooses the subnet that runs and `extract` copies one out.
+
+    Args:
+        space: a search space, the name of a packaged one, or a YAML file.
+        drop_path_rate: of the last layer; earlier layers have less, linearly.
+    """
+
+    def __init__(self, space: SearchSpace | str, drop_path_rate: float = 0.0) -> None:
+        super().__init__()
+        space = space if isinstance(space, SearchSpace) else SearchSpace.load(space)
+        model = space.model
+        self.space = space
+        self.drop_path_rate = drop_path_rate
+        embed_dim = nni.choice("embed_dim", list(space.embed_dim))
+        depth = nni.choice("depth", list(space.depth))
+        grid = TokenGrid(model.grid_size, model.max_relative_position) if model.relative_position else None
+        rates = drop_path_rates(drop_path_rate, space.max_depth)
+
+        def block(i: int) -> Block:
+            num_heads = nni.choice(f"num_head_{i}", list(space.num_heads))
+            mlp_ratio = nni.choice(f"mlp_ratio_{i}", list(space.mlp_ratio))
+            return Block(
+                MutableLayerNorm(embed_dim),
+                MutableAttention(embed_dim, num_heads, model.max_relative_position, grid),
+                MutableLayerNorm(embed_dim),
+                MutableMlp(embed_dim, MutableExpression.to_int(embed_dim * mlp_ratio)),
+                rates[i],
+            )
+
+        self.patch_embed = MutablePatchEmbed(embed_dim, model.patch_size, model.in_chans)
+        self.tokens = MutableTokens(embed_dim, model.num_patches, model.absolute_position)
+        self.blocks = Repeat(block, depth)
+        self.norm = MutableLayerNorm(embed_dim)
+        self.head = MutableHead(embed_dim, model.num_classes)
+
+    @classmethod
+    def extra_oneshot_hooks(cls, strategy: object) -> list:
+        """The mutation hooks that NNI's one-shot strategies call: they put the entangled layers in place."""
+        return [layer.mutate for layer in ENTANGLED_LAYERS]
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(batch, in_chans, height, width) to normalised tokens (batch, 1 + patches, embed_dim)."""
+        return self.norm(self.blocks(self.tokens(self.patch_embed(images))))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Tokens to logits (batch, num_classes)."""
+        return self.head(pool(x, self.space.model.global_pool))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (batch, in_chans, height, width) to logits (batch, num_classes) of the subnet that is set."""
+        return self.forward_head(self.forward_features(images))
+
+    def no_weight_decay(self) -> set[str]:
+        """Parameters without weight decay besides biases and norms, as published."""
+        return {"tokens.cls_token", "tokens.pos_embed"}
+
+    # As a supernet
+
+    def set_architecture(self, architecture: Architecture) -> None:
+        """Choose the subnet that the next forward passes run.
+
+        Raises:
+            ConfigError: the architecture is not in the space.
+            RuntimeError: the space has not been turned into a supernet.
+        """
+        self.space.require(architecture)
+        sample = architecture.to_sample(self.space.max_depth)
+        for module in self._supernet_modules():
+            module.resample(sample)
+
+    def _supernet_modules(self) -> list[BaseSuperNetModule]:
+        # kept outside of nn.Module's bookkeeping: walking a thousand modules costs more than setting the choices
+        modules: list[BaseSuperNetModule] | None = self.__dict__.get("_choosing_modules")
+        if modules is None:
+            modules = [module for module in self.modules() if isinstance(module, BaseSuperNetModule)]
+            if not modules:
+                raise RuntimeError(
+                    "This AutoFormer is a model space, not yet a supernet: use build_supernet(space), or a one-shot "
+                    "strategy's mutate_model, first."
+                )
+            self.__dict__["_choosing_modules"] = modules
+        return modules
+
+    def extract(self, architecture: Architecture) -> Subnet:
+        """A subnet with its own copy of the weights, as a plain module in timm's layout.
+
+        Gives the supernet's logits for this architecture; device, dtype and training mode are the supernet's.
+
+        Raises:
+            ConfigError: the architecture is not in the space.
+            RuntimeError: the space has not been turned into a supernet.
+        """
+        self._supernet_modules()
+        self.space.require(architecture)
+        sample = architecture.to_sample(self.space.max_depth)
+        tensors = {}
+        for name, module in self.named_modules():
+            path = name.split(".")
+            if not isinstance(module, Entangled) or (
+                path[0] == "blocks" and int(path[2]) >= architecture.depth
+            ):
+                continue
+            for key, tensor in module.subnet_tensors(sample).items():
+                tensors[_subnet_key(f"{name}.{key}")] = tensor.detach()
+        subnet = Subnet(architecture, self.space.model, self.drop_path_rate, self.space.max_depth)
+        subnet.to(next(iter(tensors.values())))
+        subnet.load_state_dict(tensors)
+        return subnet.train(self.training)
+
+
+def _subnet_key(key: str) -> str:
+    return key.replace("blocks.blocks.", "blocks.", 1).removeprefix("tokens.")
+
+
+def entangle(model_space: AutoFormer, mutate: Callable[[AutoFormer], AutoFormer], seed: int) -> AutoFormer:
+    """Turn a model space into a supernet, in place, with initial weights that the seed alone decides.
+
+    Args:
+        model_space: the space; NNI's mutation builds every layer anew, so weights that it has are lost.
+        mutate: a one-shot strategy's `mutate_model`.
+        seed: of the initial weights; torch's global generator is left as it was.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(derive(seed, "weights"))
+        return mutate(model_space)
+
+
+def build_supernet(space: SearchSpace | str, seed: int = 0, drop_path_rate: float = 0.0) -> AutoFormer:
+    """The supernet of a space with fresh weights, without running an experiment.
+
+    Args:
+        space: a search space, the name of a packaged one, or a YAML file.
+        seed: of the initial weights; torch's global generator is left as it was.
+        drop_path_rate: of the last layer.
+    """
+    with torch.random.fork_rng(devices=[]):  # the model space has weights too, which the mutation throws away
+        return entangle(AutoFormer(space, drop_path_rate), RandomOneShot().mutate_model, seed)

@@ -1,0 +1,196 @@
+"""Weight entanglement (paper section 3.3): each layer of the supernet is one slice of its largest self.
+
+A layer has three names. The plain one, from `layers.py`, is pure PyTorch. Its mutable twin takes NNI's choices as sizes
+and is what the model space is written with. The entangled one stands in the supernet: NNI's one-shot strategy puts it in
+the twin's place. Its one slicing rule, `sliced`, gives the tensors of the plain layer of the sampled sizes; the forward
+pass, NNI's freezing and the extraction of a subnet all use it, so a subnet cannot differ from its supernet.
+
+The supernet keeps the published layout of its tensors: rows 3j, 3j+1 and 3j+2 of the qkv weight are channel j of query,
+key and value, so the first 3 x 64 x heads rows are whole heads; the qkv bias is not interleaved, its first 3 x 64 x heads
+entries are cut into three runs. The rule gives timm's layout (queries, keys, values), which the plain layers know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import nni.nas.strategy  # noqa: F401  (first: importing nni.nas.oneshot before it is a circular import)
+import torch.nn.functional as F
+from nni.mutable import MutableExpression
+from nni.nas.nn.pytorch import ParametrizedModule
+from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
+from torch import Tensor, nn
+
+from ..architecture import HEAD_DIM
+from .layers import Attention, Head, LinearMap, Mlp, PatchEmbed, Tokens, add_tokens, mlp, patch_tokens
+
+
+class MutablePatchEmbed(ParametrizedModule, PatchEmbed, wraps=PatchEmbed):
+    """`PatchEmbed` with a choice for `embed_dim`."""
+
+
+class MutableTokens(ParametrizedModule, Tokens, wraps=Tokens):
+    """`Tokens` with a choice for `embed_dim`."""
+
+
+class MutableLayerNorm(ParametrizedModule, nn.LayerNorm, wraps=nn.LayerNorm):
+    """`LayerNorm` with a choice for `normalized_shape`."""
+
+
+class MutableAttention(ParametrizedModule, Attention, wraps=Attention):
+    """`Attention` with choices for `embed_dim` and `num_heads`."""
+
+
+class MutableMlp(ParametrizedModule, Mlp, wraps=Mlp):
+    """`Mlp` with choices for `embed_dim` and `hidden_features`."""
+
+
+class MutableHead(ParametrizedModule, Head, wraps=Head):
+    """`Head` with a choice for `in_features`."""
+
+
+class Entangled(MixedOperation):
+    """What the entangled layers share: built at the largest sizes, sliced by one rule."""
+
+    bound_type: ClassVar[type[nn.Module]]
+    argument_list: ClassVar[list[str]]
+
+    def sliced(self, *sizes: int) -> dict[str, Tensor]:
+        """The plain layer's tensors for the sizes of `argument_list`, under the plain layer's key names."""
+        raise NotImplementedError
+
+    def super_init_argument(self, name: str, value_choice: MutableExpression) -> int:
+        """The largest choice: the size at which the layer is built."""
+        return max(value_choice.grid())
+
+    def freeze_weight(self, **arguments: Any) -> dict[str, Tensor]:
+        """What NNI loads into the plain layer when it freezes the space to one sample."""
+        return self.sliced(*(arguments[name] for name in self.argument_list))
+
+    def subnet_tensors(self, sample: Mapping[str, Any]) -> dict[str, Tensor]:
+        """The plain layer's tensors for an NNI sample."""
+        sizes = {
+            name: self.mutable_arguments[name].freeze(dict(sample))
+            if name in self.mutable_arguments
+            else self.init_arguments[name]
+            for name in self.argument_list
+        }
+        return self.sliced(*sizes.values())
+
+
+def _linear(tensors: Mapping[str, Tensor], name: str) -> LinearMap:
+    weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
+    return lambda x: F.linear(x, weight, bias)
+
+
+class EntangledPatchEmbed(Entangled, PatchEmbed):
+    """The first `embed_dim` filters."""
+
+    bound_type = MutablePatchEmbed
+    argument_list = ["embed_dim"]
+
+    def sliced(self, embed_dim: int) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"proj.weight": self.proj.weight[:embed_dim], "proj.bias": self.proj.bias[:embed_dim]}  # type: ignore[index]
+
+    def forward_with_args(self, embed_dim: int, images: Tensor) -> Tensor:
+        tensors = self.sliced(embed_dim)
+        features = F.conv2d(images, tensors["proj.weight"], tensors["proj.bias"], stride=self.patch_size)
+        return patch_tokens(features)
+
+
+class EntangledTokens(Entangled, Tokens):
+    """The first `embed_dim` channels."""
+
+    bound_type = MutableTokens
+    argument_list = ["embed_dim"]
+
+    def sliced(self, embed_dim: int) -> dict[str, Tensor]:  # type: ignore[override]
+        return {name: tensor[..., :embed_dim] for name, tensor in self.named_parameters(recurse=False)}
+
+    def forward_with_args(self, embed_dim: int, patches: Tensor) -> Tensor:
+        tensors = self.sliced(embed_dim)
+        return add_tokens(patches, tensors["cls_token"], tensors.get("pos_embed"))
+
+
+class EntangledLayerNorm(Entangled, nn.LayerNorm):
+    """The first `normalized_shape` channels."""
+
+    bound_type = MutableLayerNorm
+    argument_list = ["normalized_shape"]
+
+    def sliced(self, normalized_shape: int) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"weight": self.weight[:normalized_shape], "bias": self.bias[:normalized_shape]}
+
+    def forward_with_args(self, normalized_shape: int, x: Tensor) -> Tensor:
+        tensors = self.sliced(normalized_shape)
+        return F.layer_norm(x, (normalized_shape,), tensors["weight"], tensors["bias"], self.eps)
+
+
+class EntangledAttention(Entangled, Attention):
+    """The first `num_heads` heads on the first `embed_dim` channels; the relative position is used whole."""
+
+    bound_type = MutableAttention
+    argument_list = ["embed_dim", "num_heads"]
+
+    def sliced(self, embed_dim: int, num_heads: int) -> dict[str, Tensor]:  # type: ignore[override]
+        width = HEAD_DIM * num_heads
+        interleaved = self.qkv.weight[: 3 * width, :embed_dim].reshape(width, 3, embed_dim)
+        tensors = {
+            "qkv.weight": interleaved.transpose(0, 1).reshape(3 * width, embed_dim),
+            "qkv.bias": self.qkv.bias[: 3 * width],
+            "proj.weight": self.proj.weight[:embed_dim, :width],
+            "proj.bias": self.proj.bias[:embed_dim],
+        }
+        if self.token_grid is not None:
+            for name in ("rel_pos_embed_k", "rel_pos_embed_v"):
+                tensors |= {f"{name}.{key}": table for key, table in getattr(self, name).named_parameters()}
+        return tensors
+
+    def forward_with_args(self, embed_dim: int, num_heads: int, x: Tensor) -> Tensor:
+        tensors = self.sliced(embed_dim, num_heads)
+        return self.attend(x, _linear(tensors, "qkv"), _linear(tensors, "proj"), num_heads)
+
+
+class EntangledMlp(Entangled, Mlp):
+    """The first `hidden_features` hidden channels on the first `embed_dim` channels."""
+
+    bound_type = MutableMlp
+    argument_list = ["embed_dim", "hidden_features"]
+
+    def sliced(self, embed_dim: int, hidden_features: int) -> dict[str, Tensor]:  # type: ignore[override]
+        return {
+            "fc1.weight": self.fc1.weight[:hidden_features, :embed_dim],
+            "fc1.bias": self.fc1.bias[:hidden_features],
+            "fc2.weight": self.fc2.weight[:embed_dim, :hidden_features],
+            "fc2.bias": self.fc2.bias[:embed_dim],
+        }
+
+    def forward_with_args(self, embed_dim: int, hidden_features: int, x: Tensor) -> Tensor:
+        tensors = self.sliced(embed_dim, hidden_features)
+        return mlp(x, _linear(tensors, "fc1"), _linear(tensors, "fc2"))
+
+
+class EntangledHead(Entangled, Head):
+    """All classes from the first `in_features` channels."""
+
+    bound_type = MutableHead
+    argument_list = ["in_features"]
+
+    def sliced(self, in_features: int) -> dict[str, Tensor]:  # type: ignore[override]
+        return {"weight": self.weight[:, :in_features], "bias": self.bias}
+
+    def forward_with_args(self, in_features: int, x: Tensor) -> Tensor:
+        tensors = self.sliced(in_features)
+        return F.linear(x, tensors["weight"], tensors["bias"])
+
+
+ENTANGLED_LAYERS: tuple[type[Entangled], ...] = (
+    EntangledPatchEmbed,
+    EntangledTokens,
+    EntangledLayerNorm,
+    EntangledAttention,
+    EntangledMlp,
+    EntangledHead,
+)
+"""Every entangled layer, for the mutation hooks of a model space."""

@@ -1,0 +1,76 @@
+"""A finished subnet: one architecture as a plain PyTorch vision transformer with timm's key names."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..architecture import Architecture
+from ..space import ModelConfig
+from .layers import Attention, Block, Head, Mlp, PatchEmbed, Tokens, add_tokens, drop_path_rates, pool
+from .relative_position import TokenGrid
+
+
+class Subnet(nn.Module):
+    """One architecture with weights of its own; needs neither the supernet nor NNI to load and run.
+
+    Its state dict has the keys of timm's `VisionTransformer` (`patch_embed.proj`, `cls_token`, `pos_embed`,
+    `blocks.{i}.norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`, `mlp.fc2`, `norm`, `head`) and, per block, four
+    tables `attn.rel_pos_embed_{k,v}.embeddings_table_{v,h}`.
+
+    Args:
+        architecture: the sizes.
+        model: the network around them.
+        drop_path_rate: of the last layer of the supernet; earlier layers have less, linearly.
+        supernet_depth: over how many layers the rate rises. The published code does not rescale it to the subnet's
+            own depth, which is what None does.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture,
+        model: ModelConfig = ModelConfig(),
+        drop_path_rate: float = 0.0,
+        supernet_depth: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.architecture = architecture
+        self.model = model
+        embed_dim = architecture.embed_dim
+        self.patch_embed = PatchEmbed(embed_dim, model.patch_size, model.in_chans)
+        tokens = Tokens(embed_dim, model.num_patches, model.absolute_position)
+        self.cls_token, self.pos_embed = tokens.cls_token, tokens.pos_embed
+        grid = TokenGrid(model.grid_size, model.max_relative_position) if model.relative_position else None
+        rates = drop_path_rates(drop_path_rate, supernet_depth or architecture.depth)
+        self.blocks = nn.Sequential(
+            *(
+                Block(
+                    nn.LayerNorm(embed_dim),
+                    Attention(embed_dim, heads, model.max_relative_position, grid),
+                    nn.LayerNorm(embed_dim),
+                    Mlp(embed_dim, hidden),
+                    rate,
+                )
+                for heads, hidden, rate in zip(architecture.num_heads, architecture.hidden_features, rates)
+            )
+        )
+        self.norm = nn.LayerNorm(embed_dim)
+        self.head = Head(embed_dim, model.num_classes)
+
+    def forward_features(self, images: Tensor) -> Tensor:
+        """(batch, in_chans, height, width) to normalised tokens (batch, 1 + patches, embed_dim)."""
+        tokens = add_tokens(self.patch_embed(images), self.cls_token, self.pos_embed)
+        return self.norm(self.blocks(tokens))
+
+    def forward_head(self, x: Tensor) -> Tensor:
+        """Tokens to logits (batch, num_classes)."""
+        return self.head(pool(x, self.model.global_pool))
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (batch, in_chans, height, width) to logits (batch, num_classes)."""
+        return self.forward_head(self.forward_features(images))
+
+    @torch.jit.ignore
+    def no_weight_decay(self) -> set[str]:
+        """Parameters without weight decay besides biases and norms, as published."""
+        return {"cls_token", "pos_embed"}

@@ -1,0 +1,87 @@
+"""What a search leaves on disk: its state after every answer, all candidates, and the best one."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ..complexity import macs, params
+from ..files import read_json, write_json, write_text
+from .evolution import Candidate, Evolution
+
+STATE_FILE = "search.json"
+CANDIDATES_FILE = "candidates.jsonl"
+BEST_FILE = "best.yaml"
+
+
+class SearchFolder:
+    """The files of one search.
+
+    The state is written by rename after every answer, so a search that is killed goes on from its last answer. The list
+    of candidates is appended to; after a resume it is written again from the state, which is the newer one.
+
+    Args:
+        folder: where the files go; made if it is missing.
+        evolution: the search.
+    """
+
+    def __init__(self, folder: str | Path, evolution: Evolution) -> None:
+        self.folder = Path(folder)
+        self.evolution = evolution
+        self._details: dict[str, dict[str, Any]] = {}
+
+    def resume(self) -> bool:
+        """Continue what the folder holds, if it holds a search; True if so.
+
+        Raises:
+            ConfigError: the state cannot be read, or is of another search.
+        """
+        path = self.folder / STATE_FILE
+        if not path.is_file():
+            return False
+        state = read_json(path)
+        self.evolution.load_state_dict(state["evolution"])
+        self._details = state["details"]
+        rows = sorted((self._row(*entry) for entry in self.evolution.ranking()), key=lambda row: row["number"])
+        write_text(self.folder / CANDIDATES_FILE, "".join(json.dumps(row) + "\n" for row in rows))
+        return True
+
+    def record(self, candidate: Candidate, accuracy: float, details: Mapping[str, Any]) -> None:
+        """Store an answer that the search has just been told.
+
+        Args:
+            candidate: what was evaluated.
+            accuracy: what the search ranks by.
+            details: whatever else was measured; goes to the candidate's line.
+        """
+        self._details[str(candidate.number)] = dict(details)
+        state = {"evolution": self.evolution.state_dict(), "details": self._details}
+        write_json(self.folder / STATE_FILE, state)
+        with open(self.folder / CANDIDATES_FILE, "a", encoding="utf-8") as file:
+            file.write(json.dumps(self._row(candidate, accuracy)) + "\n")
+
+    def write_best(self) -> None:
+        """Write the best architecture as YAML, with what is known of it at the top."""
+        candidate, accuracy = self.evolution.best()
+        row = self._row(candidate, accuracy)
+        comment = (
+            f"Best of {self.evolution.told} candidates in the space '{self.evolution.space.name}': "
+            f"{accuracy:.2f} % on the selection images,\n"
+            f"{row['params']:,} parameters, {row['macs'] / 1e9:.4f} G MACs (candidate {candidate.number})."
+        )
+        candidate.architecture.to_yaml(self.folder / BEST_FILE, comment)
+
+    def _row(self, candidate: Candidate, accuracy: float) -> dict[str, Any]:
+        architecture, model = candidate.architecture, self.evolution.space.model
+        return {
+            "number": candidate.number,
+            "generation": candidate.generation,
+            "origin": candidate.origin,
+            "architecture": architecture.to_dict(),
+            "params": params(architecture, model),
+            "macs": macs(architecture, model),
+            "accuracy": accuracy,
+            **self._details.get(str(candidate.number), {}),
+        }

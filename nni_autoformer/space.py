@@ -1,0 +1,366 @@
+"""The search space: which sizes a subnet may have, and the network around them (paper section 3.3, table 1)."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from .architecture import KEYS, Architecture, is_integer, is_number
+from .errors import ConfigError
+from .files import read_yaml, write_text
+
+__all__ = ["Architecture", "ModelConfig", "SearchSpace", "packaged_spaces"]
+
+POOLS = ("avg", "token")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What all subnets of a space have in common; names and meanings as in timm's `VisionTransformer`.
+
+    Attributes:
+        img_size: height and width of the image in pixels.
+        patch_size: side of a patch in pixels; divides both sides of the image.
+        in_chans: channels of the image.
+        num_classes: outputs of the head.
+        global_pool: 'avg', the mean of the patch tokens (the published choice), or 'token', the class token. The
+            class token stays in the sequence in both.
+        relative_position: 2-D relative position on keys and values in every layer.
+        max_relative_position: offsets beyond it, in patches, share the table row of the farthest.
+        absolute_position: a learned position embedding added to the tokens.
+    """
+
+    img_size: tuple[int, int] = (224, 224)
+    patch_size: int = 16
+    in_chans: int = 3
+    num_classes: int = 1000
+    global_pool: str = "avg"
+    relative_position: bool = True
+    max_relative_position: int = 14
+    absolute_position: bool = True
+
+    @property
+    def grid_size(self) -> tuple[int, int]:
+        """Patches per column and per row."""
+        return self.img_size[0] // self.patch_size, self.img_size[1] // self.patch_size
+
+    @property
+    def num_patches(self) -> int:
+        """Patches of an image; the sequence is one longer, by the class token."""
+        return self.grid_size[0] * self.grid_size[1]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON and YAML."""
+        return asdict(self) | {"img_size": list(self.img_size)}
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], source: str = "model") -> ModelConfig:
+        """Read and check; keys that are left out have the published values.
+
+        Raises:
+            ConfigError: an unknown key, a value of a wrong kind, an image that patches do not tile.
+        """
+        known = {entry.name for entry in fields(cls)}
+        values = dict(content)
+        if unknown := [str(key) for key in values if key not in known]:
+            raise ConfigError(f"{source}: unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}.")
+        size = values.get("img_size", 224)
+        sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
+        if len(sides) != 2:
+            raise ConfigError(f"{source}: img_size is {size!r}; it should be one side or [height, width].")
+        values["img_size"] = sides
+        for key in ("img_size", "patch_size", "in_chans", "num_classes", "max_relative_position"):
+            numbers = values.get(key, 1) if key == "img_size" else [values.get(key, 1)]
+            if not all(is_integer(number) and number >= 1 for number in numbers):
+                raise ConfigError(f"{source}: {key} is {content[key]!r}; it should be a whole number above 0.")
+            if key in values:
+                values[key] = tuple(map(int, numbers)) if key == "img_size" else int(values[key])
+        for key in ("relative_position", "absolute_position"):
+            if not isinstance(values.get(key, True), bool):
+                raise ConfigError(f"{source}: {key} is {values[key]!r}; it should be true or false.")
+        if values.get("global_pool", "avg") not in POOLS:
+            raise ConfigError(
+                f"{source}: global_pool is {values['global_pool']!r}; it should be one of {', '.join(POOLS)}."
+            )
+        model = cls(**values)
+        if any(side % model.patch_size for side in model.img_size):
+            raise ConfigError(
+                f"{source}: patch_size {model.patch_size} does not divide img_size {list(model.img_size)}."
+            )
+        return model
+
+
+@dataclass(frozen=True)
+class SearchSpace:
+    """A set of architectures and the network that they are parts of; equal when every choice is.
+
+    Attributes:
+        name: for messages and file headers.
+        embed_dim, depth, num_heads, mlp_ratio: the choices, ascending. The first two hold for the whole network, the
+            last two are chosen per layer.
+        model: what all subnets have in common.
+        architectures: subnets with a name, for instance 'published'.
+    """
+
+    name: str
+    embed_dim: tuple[int, ...]
+    depth: tuple[int, ...]
+    num_heads: tuple[int, ...]
+    mlp_ratio: tuple[float, ...]
+    model: ModelConfig = ModelConfig()
+    architectures: Mapping[str, Architecture] = field(default_factory=dict, compare=False, hash=False)
+
+    def __post_init__(self) -> None:
+        for name, architecture in self.architectures.items():
+            self.require(architecture, f"{self.name}: the architecture '{name}'")
+
+    # Reading and writing
+
+    @classmethod
+    def load(cls, name_or_path: str | Path) -> SearchSpace:
+        """A packaged space by its name ('tiny', 'digits', …), or a YAML file.
+
+        Raises:
+            ConfigError: there is no such space or file, or its content is wrong; the sentence names file and key.
+        """
+        text = str(name_or_path)
+        path = Path(text)
+        if path.suffix not in (".yaml", ".yml") and not path.is_file():
+            if text not in packaged_spaces():
+                raise ConfigError(
+                    f"--space {text}: there is no packaged space of this name (there are "
+                    f"{', '.join(packaged_spaces())}) and no such file."
+                )
+            path = _packaged_folder() / f"{text}.yaml"
+        return cls.from_dict(read_yaml(path), str(path))
+
+    @classmethod
+    def from_dict(cls, content: Mapping[str, Any], source: str = "search space") -> SearchSpace:
+        """Read the form that `to_dict` writes.
+
+        Args:
+            content: with the keys `name`, `choices` (with `embed_dim`, `depth`, `num_heads`, `mlp_ratio`), `model` and
+                `architectures`; the last two may be left out.
+            source: the file that error messages name.
+
+        Raises:
+            ConfigError: an unknown or missing key, an empty list, a value of a wrong kind or twice in a list.
+        """
+        top = ("name", "choices", "model", "architectures")
+        if unknown := [str(key) for key in content if key not in top]:
+            raise ConfigError(f"{source}: unknown key '{unknown[0]}'; a search space has {', '.join(top)}.")
+        choices = _mapping(content, "choices", source)
+        if unknown := [str(key) for key in choices if key not in KEYS]:
+            raise ConfigError(f"{source}: unknown key 'choices.{unknown[0]}'; choices has {', '.join(KEYS)}.")
+        lists = {key: _choices(choices, key, source) for key in KEYS}
+        if int(min(lists["embed_dim"]) * min(lists["mlp_ratio"])) < 1:
+            raise ConfigError(f"{source}: the smallest embed_dim times the smallest mlp_ratio is below 1.")
+        model = ModelConfig.from_dict(_mapping(content, "model", source, {}), f"{source}: model")
+        named = {
+            str(key): Architecture.from_dict(value, f"{source}: architectures.{key}")
+            for key, value in _mapping(content, "architectures", source, {}).items()
+        }
+        name = content.get("name", Path(source).stem)
+        try:
+            return cls(str(name), **lists, model=model, architectures=named)
+        except ConfigError as error:
+            raise ConfigError(f"{source}: {error}") from None
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values, for JSON and YAML; `from_dict` gives an equal space back."""
+        return {
+            "name": self.name,
+            "choices": {key: list(getattr(self, key)) for key in KEYS},
+            "model": self.model.to_dict(),
+            "architectures": {name: entry.to_dict() for name, entry in self.architectures.items()},
+        }
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write as a YAML file that `load` reads, by rename."""
+        write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None))
+
+    def with_model(self, **changes: Any) -> SearchSpace:
+        """The same choices around another network, for instance with another number of classes."""
+        return replace(self, model=replace(self.model, **changes))
+
+    def differences(self, other: SearchSpace) -> list[str]:
+        """What differs from another space, one phrase each; names and named architectures do not count."""
+        mine, theirs = (
+            {f"choices.{key}": list(getattr(space, key)) for key in KEYS}
+            | {f"model.{key}": value for key, value in space.model.to_dict().items()}
+            for space in (self, other)
+        )
+        return [f"{key} is {mine[key]} here and {theirs[key]} there" for key in mine if mine[key] != theirs[key]]
+
+    # Its architectures
+
+    @property
+    def max_depth(self) -> int:
+        """Layers of the deepest subnet, so of the supernet."""
+        return self.depth[-1]
+
+    @property
+    def size(self) -> int:
+        """How many different subnets the space holds."""
+        per_layer = len(self.num_heads) * len(self.mlp_ratio)
+        return len(self.embed_dim) * sum(per_layer**depth for depth in self.depth)
+
+    def __contains__(self, architecture: object) -> bool:
+        return isinstance(architecture, Architecture) and not self._misfit(architecture)
+
+    def _misfit(self, architecture: Architecture) -> str:
+        wanted = {
+            "embed_dim": (architecture.embed_dim,),
+            "depth": (architecture.depth,),
+            "num_heads": architecture.num_heads,
+            "mlp_ratio": architecture.mlp_ratio,
+        }
+        for key, values in wanted.items():
+            for value in values:
+                if value not in getattr(self, key):
+                    return f"{key} {value} is not among {list(getattr(self, key))}"
+        return ""
+
+    def require(self, architecture: Architecture, source: str = "the architecture") -> Architecture:
+        """Give the architecture back if the space holds it.
+
+        Raises:
+            ConfigError: it does not; the sentence names the first choice that is not in the space.
+        """
+        if misfit := self._misfit(architecture):
+            raise ConfigError(f"{source} is not in the space '{self.name}': {misfit}.")
+        return architecture
+
+    def __iter__(self) -> Iterator[Architecture]:
+        """All architectures, shallow before deep, small choices before large ones."""
+        for depth in self.depth:
+            for embed_dim in self.embed_dim:
+                for num_heads in product(self.num_heads, repeat=depth):
+                    for mlp_ratio in product(self.mlp_ratio, repeat=depth):
+                        yield Architecture(embed_dim, num_heads, mlp_ratio)
+
+    def sample(self, rng: random.Random) -> Architecture:
+        """One architecture at random, drawn in the published order: depth, then a ratio per layer, then a head count
+        per layer, then the embedding size. A seed gives the same draws as the published code."""
+        depth = rng.choice(self.depth)
+        mlp_ratio = tuple(rng.choice(self.mlp_ratio) for _ in range(depth))
+        num_heads = tuple(rng.choice(self.num_heads) for _ in range(depth))
+        return Architecture(rng.choice(self.embed_dim), num_heads, mlp_ratio)
+
+    def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
+        """All architectures one decision away: another embedding size, another head count or ratio in one layer, or
+        the next smaller or larger depth (the last layers cut, or every choice for the new ones).
+
+        The relation is symmetric.
+
+        Raises:
+            ConfigError: the architecture is not in the space.
+        """
+        self.require(architecture)
+        heads, ratios = architecture.num_heads, architecture.mlp_ratio
+        for embed_dim in self.embed_dim:
+            if embed_dim != architecture.embed_dim:
+                yield replace(architecture, embed_dim=embed_dim)
+        for i in range(architecture.depth):
+            for count in self.num_heads:
+                if count != heads[i]:
+                    yield replace(architecture, num_heads=(*heads[:i], count, *heads[i + 1 :]))
+            for ratio in self.mlp_ratio:
+                if ratio != ratios[i]:
+                    yield replace(architecture, mlp_ratio=(*ratios[:i], ratio, *ratios[i + 1 :]))
+        position = self.depth.index(architecture.depth)
+        if position > 0:
+            shorter = self.depth[position - 1]
+            yield replace(architecture, num_heads=heads[:shorter], mlp_ratio=ratios[:shorter])
+        if position + 1 < len(self.depth):
+            extra = self.depth[position + 1] - architecture.depth
+            for more_heads in product(self.num_heads, repeat=extra):
+                for more_ratios in product(self.mlp_ratio, repeat=extra):
+                    yield replace(architecture, num_heads=heads + more_heads, mlp_ratio=ratios + more_ratios)
+
+    def _uniform(self, pick: Any) -> Architecture:
+        depth = pick(self.depth)
+        return Architecture(
+            pick(self.embed_dim), (pick(self.num_heads),) * depth, (pick(self.mlp_ratio),) * depth
+        )
+
+    @property
+    def smallest(self) -> Architecture:
+        """The architecture with the fewest parameters and operations."""
+        return self._uniform(lambda values: values[0])
+
+    @property
+    def middle(self) -> Architecture:
+        """The middle choice everywhere (the larger of two)."""
+        return self._uniform(lambda values: values[len(values) // 2])
+
+    @property
+    def largest(self) -> Architecture:
+        """The whole supernet."""
+        return self._uniform(lambda values: values[-1])
+
+    def named(self) -> dict[str, Architecture]:
+        """The subnets that training reports: the smallest, the largest, and the space's own named ones or, where it
+        has none, the middle one."""
+        between = dict(self.architectures) or {"middle": self.middle}
+        return {"smallest": self.smallest, **between, "largest": self.largest}
+
+    def architecture(self, name_or_path: str | Path) -> Architecture:
+        """A subnet by its name ('smallest', 'middle', 'largest' or one of the space's own), or from a YAML file.
+
+        Raises:
+            ConfigError: there is no such name or file, or the architecture is not in the space.
+        """
+        names = {"middle": self.middle, **self.named()}
+        if str(name_or_path) in names:
+            return names[str(name_or_path)]
+        path = Path(name_or_path)
+        if not path.suffix and not path.exists():
+            raise ConfigError(
+                f"the space '{self.name}' has no architecture '{path}' (it has {', '.join(names)}), "
+                "and there is no such file."
+            )
+        return self.require(Architecture.from_yaml(path), f"{path}: the architecture")
+
+
+def _packaged_folder() -> Path:
+    installed = Path(__file__).with_name("search_spaces")
+    return installed if installed.is_dir() else Path(__file__).parents[1] / "search_spaces"
+
+
+def packaged_spaces() -> list[str]:
+    """The names of the spaces that come with the package."""
+    return sorted(path.stem for path in _packaged_folder().glob("*.yaml"))
+
+
+def _mapping(content: Mapping, key: str, source: str, default: dict | None = None) -> dict:
+    value = content.get(key, default)
+    if value is None:
+        raise ConfigError(f"{source}: the key '{key}' is missing.")
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{source}: {key} should hold keys with values.")
+    return dict(value)
+
+
+def _choices(choices: Mapping, key: str, source: str) -> tuple:
+    where = f"{source}: choices.{key}"
+    if key not in choices:
+        raise ConfigError(f"{source}: the key 'choices.{key}' is missing.")
+    values = choices[key]
+    if not isinstance(values, list) or not values:
+        raise ConfigError(f"{where} is {values!r}; it should be a list with at least one number.")
+    whole = key != "mlp_ratio"
+    for value in values:
+        if not (is_integer(value) and value >= 1 if whole else is_number(value) and value > 0):
+            kind = "a whole number above 0" if whole else "a number above 0"
+            raise ConfigError(f"{where} holds {value!r}; each entry should be {kind}.")
+    ordered = sorted(int(value) if whole else float(value) for value in values)
+    if twice := [value for value, after in zip(ordered, ordered[1:]) if value == after]:
+        raise ConfigError(f"{where} holds {twice[0]:g} twice.")
+    return tuple(ordered)

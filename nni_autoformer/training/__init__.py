@@ -1,0 +1,1 @@
+"""Training the supernet: the recipe, the Lightning modules and NNI's one-shot strategy around them."""

@@ -1,0 +1,45 @@
+"""Packaging; the tools' settings are in pyproject.toml."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+HERE = Path(__file__).parent
+VERSION = re.search(r'__version__ = "(.+)"', (HERE / "nni_autoformer/__init__.py").read_text()).group(1)
+
+setup(
+    name="nni-autoformer",
+    version=VERSION,
+    description="AutoFormer (ICCV 2021) for NNI 3.0: train, search and keep vision transformers that fit a budget",
+    long_description=(HERE / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["nni_autoformer", "nni_autoformer.*"]), "nni_autoformer.search_spaces"],
+    # the spaces stand at the top level for people to read, and travel inside the package
+    package_dir={"nni_autoformer.search_spaces": "search_spaces"},
+    package_data={"nni_autoformer.search_spaces": ["*.yaml"]},
+    install_requires=[
+        "torch>=2.3",
+        "torchvision",
+        "nni==3.0",
+        "timm>=1.0.9",
+        "pyyaml",
+        "pytorch-lightning>=2.6",  # NNI's one-shot needs it and does not declare it; 2.6 resumes with weights_only
+        "setuptools<82",  # nnictl imports pkg_resources
+        "torchmetrics",
+        "safetensors",
+        "scikit-learn",
+        "tensorboard",
+        "matplotlib>=3.6",
+        "tqdm",
+    ],
+    extras_require={"test": ["pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"]},
+    entry_points={"console_scripts": ["nni-autoformer=nni_autoformer.cli:main"]},
+    classifiers=[
+        "License :: OSI Approved :: MIT License",
+        "Programming Language :: Python :: 3",
+        "Topic :: Scientific/Engineering :: Artificial Intelligence",
+    ],
+)

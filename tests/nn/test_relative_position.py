@@ -1,0 +1,93 @@
+"""Relative position in one attention call against the formula written out pair by pair."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from nni_autoformer.nn.relative_position import RelativePosition2D, TokenGrid, relative_attention
+
+
+def plain_attention(query, key, value, keys, values, rows, columns, maximum):
+    """softmax((q k + q r_k) / 8) (v + r_v) with the (N, N, 64) tables of the published rule."""
+
+    def table(position):
+        n = 1 + rows * columns
+        pairs = torch.zeros(n, n, 64, dtype=query.dtype)
+        vertical, horizontal = position.embeddings_table_v, position.embeddings_table_h
+        for i in range(n):
+            for j in range(n):
+                if i == 0 or j == 0:
+                    pairs[i, j] = vertical[0] + horizontal[0]
+                else:
+                    down = (j - 1) // columns - (i - 1) // columns
+                    right = (j - 1) % columns - (i - 1) % columns
+                    down = max(-maximum, min(maximum, down))
+                    right = max(-maximum, min(maximum, right))
+                    pairs[i, j] = vertical[down + maximum + 1] + horizontal[right + maximum + 1]
+        return pairs
+
+    logits = query @ key.transpose(-2, -1) + torch.einsum("bhid,ijd->bhij", query, table(keys))
+    weights = (logits * 64**-0.5).softmax(-1)
+    return weights @ value + torch.einsum("bhij,ijd->bhid", weights, table(values))
+
+
+def setup(rows, columns, maximum, dtype=torch.float64, seed=0):
+    torch.manual_seed(seed)
+    tensors = [
+        torch.randn(2, 2, 1 + rows * columns, 64, dtype=dtype).requires_grad_() for _ in range(3)
+    ]
+    positions = [RelativePosition2D(maximum).to(dtype) for _ in range(2)]
+    for position in positions:
+        for table in position.parameters():
+            torch.nn.init.normal_(table)
+    return tensors, positions
+
+
+@settings(max_examples=15, deadline=None)
+@given(
+    rows=st.integers(1, 5), columns=st.integers(1, 5), maximum=st.integers(1, 6), seed=st.integers(0, 100)
+)
+def test_equals_the_plain_formula_with_all_gradients(rows, columns, maximum, seed):
+    tensors, positions = setup(rows, columns, maximum, seed=seed)
+    grid = TokenGrid((rows, columns), maximum)
+    leaves = [*tensors, *positions[0].parameters(), *positions[1].parameters()]
+    ours = relative_attention(*tensors, positions[0](grid), positions[1](grid), grid)
+    plain = plain_attention(*tensors, *positions, rows, columns, maximum)
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
+    weight = torch.randn_like(ours)
+    for mine, theirs in zip(
+        torch.autograd.grad((ours * weight).sum(), leaves), torch.autograd.grad((plain * weight).sum(), leaves)
+    ):
+        torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize(("rows", "columns", "maximum"), [(14, 14, 14), (6, 11, 3), (16, 8, 14)])
+def test_equals_the_plain_formula_on_the_grids_of_real_images(rows, columns, maximum):
+    tensors, positions = setup(rows, columns, maximum)
+    grid = TokenGrid((rows, columns), maximum)
+    with torch.no_grad():
+        ours = relative_attention(*tensors, positions[0](grid), positions[1](grid), grid)
+        plain = plain_attention(*tensors, *positions, rows, columns, maximum)
+    torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
+
+
+def test_float32_and_bfloat16_stay_close():
+    tensors, positions = setup(4, 4, 3)
+    grid = TokenGrid((4, 4), 3)
+    with torch.no_grad():
+        exact = relative_attention(*tensors, positions[0](grid), positions[1](grid), grid)
+        for dtype, tolerance in ((torch.float32, 2e-5), (torch.bfloat16, 0.3)):
+            low = [position.to(dtype)(grid) for position in positions]
+            result = relative_attention(*(tensor.to(dtype) for tensor in tensors), *low, grid)
+            assert result.dtype == dtype
+            assert (result.double() - exact).abs().max() < tolerance
+            [position.double() for position in positions]
+
+
+def test_the_width_suits_fused_kernels_and_the_tables_are_no_state():
+    for rows, columns, width in ((8, 8, 88), (14, 14, 96), (24, 24, 120)):
+        grid = TokenGrid((rows, columns), 14)
+        assert 64 + grid.one_hot.shape[1] == width
+        assert grid.state_dict() == {}
+        assert grid.one_hot[:, : rows + columns + 1].sum(1).tolist() == [1] + [2] * (rows * columns)
