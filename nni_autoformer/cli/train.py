@@ -19,6 +19,9 @@ if TYPE_CHECKING:
     from ..data import DataSplits, ImageSource
 
 SELECTION_FILE = "selection.txt"
+DIGITS = {"hflip": 0.0, "crop_padding": 0}
+"""No augmentation for the digits: a mirrored digit is another sign, and one pixel is an eighth of the image."""
+
 SUPERNET_FILE = "supernet.safetensors"
 STATE_FILE = "training.ckpt"
 
@@ -47,7 +50,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group(
         "recipe", "defaults: the paper's, or for images up to 64 pixels 100 epochs, --lr-base 4e-3, --drop-path 0.05"
     )
-    whole = ("epochs", "batch-size", "lr-base-size", "warmup-epochs", "val-interval", "seed")
+    whole = ("epochs", "batch-size", "lr-base-size", "warmup-epochs", "crop-padding", "val-interval", "seed")
     for name, text in {
         "epochs": "passes over the training images",
         "batch-size": "images per step",
@@ -62,6 +65,7 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         "clip-grad": "largest gradient norm",
         "smoothing": "label smoothing",
         "drop-path": "stochastic depth of the last layer",
+        "crop-padding": "pixels around images up to 32 pixels before a random crop (default an eighth of the side)",
         "hflip": "probability of a horizontal flip",
         "crop-pct": "share of the resized test image that is kept",
         "val-interval": "epochs between two reports of the named subnets' accuracy",
@@ -91,7 +95,7 @@ def recipe_of(arguments: argparse.Namespace, space: SearchSpace) -> Recipe:
         if value is not None
     }
     if arguments.dataset == "digits":
-        changes.setdefault("hflip", 0.0)  # a mirrored digit is another sign
+        changes = {**DIGITS, **changes}
     return Recipe.for_space(space, **changes)
 
 
@@ -276,6 +280,7 @@ def transforms_of(space: SearchSpace, recipe: Recipe) -> tuple[Any, Any]:
         space.model,
         scale=recipe.scale,
         ratio=recipe.ratio,
+        crop_padding=recipe.crop_padding,
         hflip=recipe.hflip,
         interpolation=recipe.interpolation,
     )

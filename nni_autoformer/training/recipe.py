@@ -32,6 +32,7 @@ class Recipe:
         smoothing: label smoothing.
         drop_path: stochastic depth of the last layer, rising linearly from 0 in the first.
         scale, ratio: area and aspect ratio of the random crop (images above 32 pixels).
+        crop_padding: pixels around images up to 32 pixels, before a random crop at their size; None means an eighth.
         hflip: probability of a horizontal flip.
         interpolation: of resizing.
         crop_pct: share of the resized test image that is kept; None means 0.875, or 1 up to 32 pixels.
@@ -56,6 +57,7 @@ class Recipe:
     drop_path: float = 0.1
     scale: tuple[float, float] = (0.08, 1.0)
     ratio: tuple[float, float] = (3 / 4, 4 / 3)
+    crop_padding: int | None = None
     hflip: float = 0.5
     interpolation: str = "bicubic"
     crop_pct: float | None = None

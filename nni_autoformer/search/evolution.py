@@ -1,0 +1,327 @@
+"""Evolutionary search (paper section 3.4) as ask and tell: it proposes subnets, and never evaluates one itself.
+
+The published algorithm without its faults: the last generation is ranked too, no subnet is proposed twice, limits that
+nothing meets are an error, and a search can stop at any moment and go on later. Every proposal draws from a generator of
+its own, so the search is the same however many candidates are evaluated at once and in whatever order answers arrive.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from enum import Enum
+from typing import Any
+
+from ..architecture import Architecture
+from ..errors import ConfigError
+from ..randomness import generator
+from ..space import SearchSpace
+from .limits import Limits
+
+__all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
+
+OPERATOR_DRAWS = 100
+"""How often a mutation or a crossover tries for a new subnet within the limits before a random one takes its place."""
+
+RANDOM_DRAWS = 10_000
+"""How often a random subnet is drawn before the search concludes that no new one is left."""
+
+
+class Answer(Enum):
+    """What `Evolution.ask` says when it has no candidate."""
+
+    WAIT = "the generation is still being evaluated"
+    DONE = "the search is complete"
+
+
+@dataclass(frozen=True)
+class EvolutionConfig:
+    """How the search runs; the defaults are the published ones.
+
+    Attributes:
+        population_size: candidates of a generation.
+        num_parents: the best candidates so far, which mutate and cross.
+        num_mutations, num_crossovers: of a generation; random subnets fill it up.
+        generations: the first, random one included: 20 generations of 50 are 1,000 candidates.
+        gene_probability: that a mutation redraws a layer's ratio, and its heads (published name: m_prob).
+        size_probability: that it redraws the depth, and the embedding size (published name: s_prob).
+        seed: of every proposal.
+    """
+
+    population_size: int = 50
+    num_parents: int = 10
+    num_mutations: int = 25
+    num_crossovers: int = 25
+    generations: int = 20
+    gene_probability: float = 0.2
+    size_probability: float = 0.4
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, least in {
+            "population_size": 1,
+            "num_parents": 1,
+            "num_mutations": 0,
+            "num_crossovers": 0,
+            "generations": 1,
+        }.items():
+            if getattr(self, name) < least:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is {getattr(self, name)}; it should be at least {least}.")
+        for name in ("gene_probability", "size_probability"):
+            if not 0 <= getattr(self, name) <= 1:
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is {getattr(self, name)}; it should be from 0 to 1.")
+        if self.num_mutations + self.num_crossovers > self.population_size:
+            raise ConfigError(
+                f"--num-mutations {self.num_mutations} and --num-crossovers {self.num_crossovers} are more than "
+                f"--population-size {self.population_size}."
+            )
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A proposed subnet.
+
+    Attributes:
+        number: position in the order of proposals, from 0; candidates of equal accuracy rank by it.
+        generation: from 0.
+        architecture: the subnet.
+        origin: 'random', 'mutation' or 'crossover'.
+    """
+
+    number: int
+    generation: int
+    architecture: Architecture
+    origin: str
+
+
+Draw = Callable[[random.Random], Architecture | None]
+
+
+class Evolution:
+    """The search: `ask` for candidates, `tell` their accuracies, until `ask` says `Answer.DONE`.
+
+    Args:
+        space: where to search.
+        limits: what a subnet may cost.
+        config: how the search runs.
+
+    Raises:
+        ConfigError: no subnet of the space meets the limits.
+    """
+
+    def __init__(
+        self, space: SearchSpace, limits: Limits = Limits(), config: EvolutionConfig = EvolutionConfig()
+    ) -> None:
+        limits.require_feasible(space)
+        self.space, self.limits, self.config = space, limits, config
+        self._candidates: list[Candidate] = []
+        self._accuracies: dict[int, float] = {}
+        self._seen: set[Architecture] = set()
+        self._again: list[Candidate] = []  # asked in an earlier process, not told there
+        self._generation = 0
+        self._closed = False  # the generation has all of its candidates
+        self._first = self._random(generator(config.seed, "proposal", 0, 0))
+        if self._first is None:
+            raise ConfigError(
+                f"no subnet within the limits was found in '{space.name}' in {RANDOM_DRAWS:,} draws; widen the limits."
+            )
+
+    @property
+    def told(self) -> int:
+        """Candidates with an accuracy."""
+        return len(self._accuracies)
+
+    @property
+    def planned(self) -> int:
+        """Candidates of the whole search, unless the space runs out of new ones before."""
+        return self.config.population_size * self.config.generations
+
+    def ask(self) -> Candidate | Answer:
+        """The next candidate, or that all of the generation are out (`WAIT`), or that the search is over (`DONE`)."""
+        if self._again:
+            return self._again.pop(0)
+        if self._closed:
+            if self.told < len(self._candidates):
+                return Answer.WAIT
+            if self._generation + 1 >= self.config.generations or not self._in_generation():
+                return Answer.DONE
+            self._generation += 1
+            self._closed = False
+        candidate = self._propose()
+        if candidate is None:
+            self._closed = True
+            return self.ask()
+        return candidate
+
+    def tell(self, number: int, accuracy: float) -> None:
+        """Say how good a candidate is; higher is better.
+
+        Raises:
+            ValueError: there is no such candidate, it has an answer already, or the accuracy is no number.
+        """
+        if not 0 <= number < len(self._candidates):
+            raise ValueError(f"No candidate has the number {number}.")
+        if number in self._accuracies:
+            raise ValueError(f"Candidate {number} has been told already.")
+        if math.isnan(accuracy):
+            raise ValueError(f"The accuracy of candidate {number} is not a number.")
+        self._accuracies[number] = float(accuracy)
+
+    def ranking(self) -> list[tuple[Candidate, float]]:
+        """All candidates with an accuracy, of all generations, best first; equal ones in the order of proposal."""
+        order = sorted(self._accuracies, key=lambda number: (-self._accuracies[number], number))
+        return [(self._candidates[number], self._accuracies[number]) for number in order]
+
+    def best(self) -> tuple[Candidate, float]:
+        """The best candidate and its accuracy.
+
+        Raises:
+            ValueError: nothing has been told yet.
+        """
+        if not self._accuracies:
+            raise ValueError("No candidate has an accuracy yet.")
+        return self.ranking()[0]
+
+    # Proposals
+
+    def _in_generation(self) -> int:
+        return sum(candidate.generation == self._generation for candidate in self._candidates)
+
+    def _propose(self) -> Candidate | None:
+        index = self._in_generation()
+        if index >= self.config.population_size:
+            return None
+        rng = generator(self.config.seed, "proposal", self._generation, index)
+        architecture, origin = self._draw(rng, index)
+        if architecture is None:
+            return None
+        candidate = Candidate(len(self._candidates), self._generation, architecture, origin)
+        self._candidates.append(candidate)
+        self._seen.add(architecture)
+        self._closed = index + 1 == self.config.population_size
+        return candidate
+
+    def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
+        if not self._candidates:
+            return self._first, "random"
+        mutations = self.config.num_mutations
+        if self._generation > 0 and index < mutations + self.config.num_crossovers:
+            parents = self._parents()
+            origin = "mutation" if index < mutations else "crossover"
+            operator = self._mutate if index < mutations else self._cross
+            child = self._first_new(lambda draw: operator(parents, draw), rng, OPERATOR_DRAWS)
+            if child is not None:
+                return child, origin
+        return self._random(rng), "random"
+
+    def _parents(self) -> list[Architecture]:
+        # only of complete generations: which of this one's answers are in depends on how many run at once
+        earlier = [c.architecture for c, _ in self.ranking() if c.generation < self._generation]
+        return earlier[: self.config.num_parents]
+
+    def _first_new(self, draw: Draw, rng: random.Random, attempts: int) -> Architecture | None:
+        for _ in range(attempts):
+            architecture = draw(rng)
+            if (
+                architecture is not None
+                and architecture not in self._seen
+                and self.limits.allows(architecture, self.space.model)
+            ):
+                return architecture
+        return None
+
+    def _random(self, rng: random.Random) -> Architecture | None:
+        if self.space.size <= RANDOM_DRAWS:  # small enough to know for certain what is left
+            left = [
+                architecture
+                for architecture in self.space
+                if architecture not in self._seen and self.limits.allows(architecture, self.space.model)
+            ]
+            return rng.choice(left) if left else None
+        return self._first_new(self.space.sample, rng, RANDOM_DRAWS)
+
+    def _mutate(self, parents: list[Architecture], rng: random.Random) -> Architecture:
+        parent, space = rng.choice(parents), self.space
+        depth, embed_dim = parent.depth, parent.embed_dim
+        if rng.random() < self.config.size_probability:
+            depth = rng.choice(space.depth)
+        heads, ratios = list(parent.num_heads[:depth]), list(parent.mlp_ratio[:depth])
+        while len(heads) < depth:  # layers that the parent did not have
+            ratios.append(rng.choice(space.mlp_ratio))
+            heads.append(rng.choice(space.num_heads))
+        for i in range(depth):
+            if rng.random() < self.config.gene_probability:
+                ratios[i] = rng.choice(space.mlp_ratio)
+            if rng.random() < self.config.gene_probability:
+                heads[i] = rng.choice(space.num_heads)
+        if rng.random() < self.config.size_probability:
+            embed_dim = rng.choice(space.embed_dim)
+        return Architecture(embed_dim, tuple(heads), tuple(ratios))
+
+    def _cross(self, parents: list[Architecture], rng: random.Random) -> Architecture | None:
+        one, other = rng.choice(parents), rng.choice(parents)
+        if one.depth != other.depth:
+            return None
+        return Architecture(
+            rng.choice((one.embed_dim, other.embed_dim)),
+            tuple(rng.choice(pair) for pair in zip(one.num_heads, other.num_heads)),
+            tuple(rng.choice(pair) for pair in zip(one.mlp_ratio, other.mlp_ratio)),
+        )
+
+    # State
+
+    def _setting(self) -> dict[str, Any]:
+        space = self.space.to_dict()
+        return {
+            "choices": space["choices"],
+            "model": space["model"],
+            "limits": self.limits.to_dict(),
+            "evolution": asdict(self.config),
+        }
+
+    def state_dict(self) -> dict[str, Any]:
+        """The whole search as plain values that pass through JSON unchanged."""
+        return {
+            "setting": self._setting(),
+            "generation": self._generation,
+            "closed": self._closed,
+            "candidates": [
+                {
+                    "generation": candidate.generation,
+                    "origin": candidate.origin,
+                    "architecture": candidate.architecture.to_dict(),
+                    "accuracy": self._accuracies.get(candidate.number),
+                }
+                for candidate in self._candidates
+            ],
+        }
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another search stopped; candidates without an answer are asked again first, in their order.
+
+        Raises:
+            ConfigError: the state is of a search in another space, under other limits or with another configuration.
+        """
+        mine, theirs = self._setting(), state["setting"]
+        for part, values in mine.items():
+            for key, value in values.items():
+                if theirs[part].get(key) != value:
+                    raise ConfigError(
+                        f"the search cannot be resumed: {part}.{key} was {theirs[part].get(key)} and is {value} now."
+                    )
+        self._generation, self._closed = state["generation"], state["closed"]
+        self._candidates = [
+            Candidate(number, entry["generation"], Architecture.from_dict(entry["architecture"]), entry["origin"])
+            for number, entry in enumerate(state["candidates"])
+        ]
+        self._accuracies = {
+            number: entry["accuracy"]
+            for number, entry in enumerate(state["candidates"])
+            if entry["accuracy"] is not None
+        }
+        self._seen = {candidate.architecture for candidate in self._candidates}
+        self._again = [candidate for candidate in self._candidates if candidate.number not in self._accuracies]
