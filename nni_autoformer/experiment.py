@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from pathlib import Path
 
 from nni.nas.evaluator import Evaluator
@@ -22,15 +23,20 @@ def run_experiment(
         folder: where NNI's logs and state go, under `nni/`.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed; NNI itself would return as if the experiment were complete.
+        KeyboardInterrupt: Ctrl-C was pressed. NNI itself would return as if the experiment were complete, and Lightning
+            would end the process with status 1.
     """
     config = NasExperimentConfig.default(model_space, evaluator, strategy)
     config.experiment_working_directory = (Path(folder) / "nni").resolve()
     experiment = NasExperiment(model_space, evaluator, strategy, config)
+    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
         completed = experiment.run()
-    except BaseException:
+    except BaseException as error:
         experiment.stop()
+        if isinstance(error, SystemExit):  # what Lightning makes of Ctrl-C, after it has switched Ctrl-C off
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None
         raise
     if not completed:  # NNI has caught the interrupt and stopped the experiment
         raise KeyboardInterrupt

@@ -50,3 +50,42 @@ def image_folder(tmp_path):
 def make_image_folder():
     """The function that writes such a folder."""
     return write_image_folder
+
+
+TOY_SPACE = """
+name: toy
+choices:
+  embed_dim: [16, 32]
+  depth: [1, 2]
+  num_heads: [1, 2]
+  mlp_ratio: [1, 2]
+model:
+  img_size: 8
+  patch_size: 4
+  max_relative_position: 1
+"""
+
+
+@pytest.fixture(scope="session")
+def toy(tmp_path_factory, make_image_folder):
+    """A folder with `space.yaml` and `images/`, and in `run/` a supernet trained on them for three epochs."""
+    from nni_autoformer.cli import main
+
+    root = tmp_path_factory.mktemp("toy")
+    (root / "space.yaml").write_text(TOY_SPACE)
+    make_image_folder(root / "images", per_class={"train": 20, "val": 8})
+    assert main(toy_train(root, root / "run")) == 0
+    return root
+
+
+def toy_train(root, output, *more):
+    """The command line of the toy's training."""
+    flags = f"train --space {root}/space.yaml --data {root}/images --output {output} --device cpu"
+    recipe = "--epochs 3 --batch-size 8 --warmup-epochs 1 --selection 4-per-class --drop-path 0.2"
+    return [*flags.split(), *recipe.split(), *more]
+
+
+@pytest.fixture(scope="session")
+def toy_command():
+    """The function that gives the command line of the toy's training."""
+    return toy_train

@@ -14,7 +14,7 @@ from .run_folder import RunFolder, jsonable
 from .search import search_into, selection_of
 from .summary import FIGURE_FILE, SUMMARY_FILE, print_search
 from .test import test
-from .train import SUPERNET_FILE, TrainJob
+from .train import DIGITS, SUPERNET_FILE, TrainJob
 
 SELECTION = "24-per-class"
 """A fifth of the training images; fewer, and the best of many candidates is mostly a lucky one."""
@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("demo", help="the whole job on small real images", description=__doc__)
     parser.set_defaults(run=run)
     parser.add_argument("--seed", type=int, default=0, help="of training and search (default 0)")
-    parser.add_argument("--epochs", type=int, default=60, help="passes over the training images (default 60)")
+    parser.add_argument("--epochs", type=int, default=100, help="passes over the training images (default 100)")
     parser.add_argument(
         "--device", default="auto", help="auto (default: the GPU if there is one), cpu, cuda, …"
     )
@@ -42,7 +42,16 @@ def run(arguments: argparse.Namespace) -> None:
     output = Path(arguments.output)
     space = SearchSpace.load("digits")
     recipe = Recipe.for_space(
-        space, epochs=arguments.epochs, batch_size=64, lr=2e-3, hflip=0.0, seed=arguments.seed, val_interval=5
+        space,
+        epochs=arguments.epochs,
+        batch_size=32,
+        lr=3e-3,
+        warmup_epochs=min(3, arguments.epochs - 1),
+        opt_betas=(0.9, 0.98),
+        clip_grad=1.0,
+        val_interval=10,
+        seed=arguments.seed,
+        **DIGITS,
     )
     evolution = Evolution(
         space,
