@@ -50,7 +50,7 @@ def draw_candidates(evolution: Evolution, path: str | Path) -> None:
     axes.set_xlabel("parameters (M)")
     axes.set_ylabel("top-1 on the selection images (%)")
     axes.set_title(f"{len(ranking)} subnets of '{evolution.space.name}' with inherited weights")
-    axes.legend(loc="lower right")
+    figure.legend(loc="outside lower center", ncols=3, frameon=False)
     axes.grid(alpha=0.3)
     path = Path(path)
     with replacing(path) as temporary:

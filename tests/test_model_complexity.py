@@ -14,7 +14,7 @@ OPTIONS = (
     {"relative_position": False},
     {"absolute_position": False, "global_pool": "token"},
     {"max_relative_position": 2, "num_classes": 3},
-    {"img_size": (8, 12), "in_chans": 3},
+    {"img_size": (16, 24), "in_chans": 3},
 )
 
 
@@ -46,7 +46,7 @@ def test_params_equal_a_built_subnet_in_every_packaged_space(name):
             assert params(architecture, space.model) == built
 
 
-@pytest.mark.parametrize("options", [{}, {"img_size": (8, 12), "in_chans": 3}, {"num_classes": 3}])
+@pytest.mark.parametrize("options", [{}, {"img_size": (16, 24), "in_chans": 3}, {"num_classes": 3}])
 def test_macs_equal_torchs_counter_without_relative_position(options):
     space = SearchSpace.load("digits").with_model(relative_position=False, **options)
     x = torch.randn(1, space.model.in_chans, *space.model.img_size)

@@ -19,7 +19,7 @@ from .train import DIGITS, SUPERNET_FILE, TrainJob
 SELECTION = "24-per-class"
 """A fifth of the training images; fewer, and the best of many candidates is mostly a lucky one."""
 
-LIMITS = Limits(max_params=0.3)
+LIMITS = Limits(max_params=0.25)
 
 
 def add_parser(commands: Any) -> None:
@@ -27,7 +27,7 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("demo", help="the whole job on small real images", description=__doc__)
     parser.set_defaults(run=run)
     parser.add_argument("--seed", type=int, default=0, help="of training and search (default 0)")
-    parser.add_argument("--epochs", type=int, default=100, help="passes over the training images (default 100)")
+    parser.add_argument("--epochs", type=int, default=80, help="passes over the training images (default 80)")
     parser.add_argument(
         "--device", default="auto", help="auto (default: the GPU if there is one), cpu, cuda, …"
     )
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> None:
         batch_size=32,
         lr=3e-3,
         warmup_epochs=min(3, arguments.epochs - 1),
+        drop_path=0.1,
         opt_betas=(0.9, 0.98),
         clip_grad=1.0,
         val_interval=10,

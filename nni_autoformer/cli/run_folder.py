@@ -73,8 +73,9 @@ class RunFolder:
     def _require_same(self, earlier: Mapping[str, Any]) -> None:
         if earlier["job"] != self.job:
             raise ConfigError(f"{self.path} holds a run of '{earlier['job']}', not of '{self.job}'.")
-        for key in sorted({*earlier["config"], *self.config}):
-            before, now = earlier["config"].get(key), self.config.get(key)
+        before_all, now_all = _flat(earlier["config"]), _flat(self.config)
+        for key in sorted({*before_all, *now_all}):
+            before, now = before_all.get(key), now_all.get(key)
             if before != now:
                 raise ConfigError(
                     f"{self.path} cannot be resumed: {key} was {before} when the run began and is {now} now."
@@ -86,6 +87,14 @@ class RunFolder:
             write_json(self.path / RUN_FILE, content)
         except OSError as error:
             raise ConfigError(f"--output {self.path} cannot be written: {error.strerror}.") from None
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in values.items():
+        nested = isinstance(value, Mapping) and value
+        flat |= _flat(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
+    return flat
 
 
 def jsonable(value: Any) -> Any:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from ..data import DataSplits, ImageSource
 
 SELECTION_FILE = "selection.txt"
-DIGITS = {"hflip": 0.0, "crop_padding": 0}
-"""No augmentation for the digits: a mirrored digit is another sign, and one pixel is an eighth of the image."""
+DIGITS = {"hflip": 0.0, "crop_padding": 1}
+"""For the digits, which fill their image: a mirrored one is another sign, and an eighth of the side is too far to shift."""
 
 SUPERNET_FILE = "supernet.safetensors"
 STATE_FILE = "training.ckpt"

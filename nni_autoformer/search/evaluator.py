@@ -77,7 +77,7 @@ class SubnetEvaluator(Evaluator):
     """NNI's evaluator of subnets with inherited weights (paper section 3.4).
 
     Within a supernet's own experiment it chooses the subnet on the live supernet, where NNI would copy the supernet for
-    every candidate; a stand-alone network it evaluates as it is. Reports top-1 as the metric, top-5 beside it.
+    every candidate. A trial reports top-1 as its metric, top-5 beside it; `evaluate` is for any network, outside of NNI too.
 
     Args:
         images: the selection set, decoded.
@@ -105,7 +105,7 @@ class SubnetEvaluator(Evaluator):
     def evaluate(self, model: nn.Module, on_batch: Callable[[int], Any] | None = None) -> Accuracy:
         """The accuracy of a network; it is moved to the device and set to evaluation mode."""
         network = model.to(self.device).eval()
-        accuracy = measure(
+        return measure(
             network,
             self.images,
             self.mean,
@@ -115,17 +115,17 @@ class SubnetEvaluator(Evaluator):
             precision=self.precision,
             on_batch=on_batch,
         )
-        if nni.get_current_parameter() is not None:
-            nni.report_final_result({"default": accuracy.top1, **asdict(accuracy)})
+    def _execute(self, model: ExecutableModelSpace) -> Accuracy:
+        accuracy = self.evaluate(self._network(model))
+        nni.report_final_result({"default": accuracy.top1, **asdict(accuracy)})
         return accuracy
 
-    def _execute(self, model: ExecutableModelSpace) -> Accuracy:
+    def _network(self, model: ExecutableModelSpace) -> nn.Module:
         space = model.model_space if isinstance(model, RawFormatModelSpace) else None
-        if not isinstance(space, AutoFormer):
-            return self.evaluate(model.executable_model())
-        assert model.sample is not None
+        if not isinstance(space, AutoFormer) or model.sample is None:
+            return model.executable_model()
         space.set_architecture(Architecture.from_sample(model.sample))
-        return self.evaluate(space)
+        return space
 
     def extra_repr(self) -> str:
         """The number of images and the device, in NNI's logs."""

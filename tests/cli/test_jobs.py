@@ -1,0 +1,158 @@
+"""The commands end to end, as a user types them."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from nni_autoformer.cli import main
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(command, **kwargs):
+    words = command if isinstance(command, list) else command.split()
+    return subprocess.run(
+        [sys.executable, "-m", "nni_autoformer", *words], capture_output=True, text=True, check=True, **kwargs
+    )
+
+
+def test_train_search_test_on_an_image_folder(toy, tmp_path, capsys):
+    data = f"--space {toy}/space.yaml --data {toy}/images --checkpoint {toy}/run/supernet.safetensors --device cpu"
+    short = "--population-size 4 --num-mutations 2 --num-crossovers 1 --generations 2 --max-params 0.08"
+    assert main(f"search {data} {short} --output {tmp_path}/search".split()) == 0
+    capsys.readouterr()
+    assert main(f"test {data} --architecture {tmp_path}/search/best.yaml".split()) == 0
+    printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.strip().splitlines())
+    assert printed["test images"].strip() == "24"
+    assert 0 <= float(printed["top-1"].split()[0]) <= float(printed["top-5"].split()[0]) == 100
+    assert int(printed["parameters"].replace(",", "")) <= 80_000
+
+
+def test_a_finished_run_is_said_to_be_finished(toy, toy_command, capsys):
+    before = (toy / "run" / "supernet.safetensors").read_bytes()
+    assert main(toy_command(toy, toy / "run", "--resume")) == 0
+    assert "holds the finished run already" in capsys.readouterr().out
+    assert (toy / "run" / "supernet.safetensors").read_bytes() == before
+
+
+def test_overwrite_starts_anew(toy, toy_command, tmp_path):
+    output = tmp_path / "run"
+    assert main(toy_command(toy, output, "--epochs", "2")) == 0
+    (output / "stale.txt").write_text("of the old run")
+    assert main(toy_command(toy, output, "--epochs", "2", "--seed", "3", "--overwrite")) == 0
+    assert not (output / "stale.txt").exists()
+    assert json.loads((output / "run.json").read_text())["config"]["recipe"]["seed"] == 3
+
+
+@pytest.mark.parametrize("workers", ["0", "2"])
+def test_a_corrupt_image_met_while_training_is_named(toy, toy_command, image_folder, tmp_path, capsys, workers):
+    (image_folder / "train" / "two" / "07.png").write_bytes(b"\x89PNG")
+    command = toy_command(toy, tmp_path / "run", "--workers", workers, "--selection", "none")
+    command[command.index("--data") + 1] = str(image_folder)
+    assert main(command) == 2
+    error = capsys.readouterr().err.strip().splitlines()[-1]
+    assert error.startswith("nni-autoformer: error: train/two/07.png: the file cannot be read as an image")
+
+
+def test_names_of_spaces_work_from_a_wheel_outside_of_the_checkout(tmp_path):
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
+    # a copy, so that the build's own folders stay out of the checkout
+    source = tmp_path / "source"
+    subprocess.run(["git", "clone", "-q", str(ROOT), str(source)], check=True, capture_output=True)
+    build = [*pip, "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", str(tmp_path), str(source)]
+    subprocess.run(build, check=True, capture_output=True)
+    (wheel,) = tmp_path.glob("*.whl")
+    install = [*pip, "install", "-q", "--no-deps", "--target", str(tmp_path / "site"), str(wheel)]
+    subprocess.run(install, check=True, capture_output=True)
+    script = (
+        "import nni_autoformer as n; from nni_autoformer.space import packaged_spaces as p;"
+        "print(n.__file__, [n.SearchSpace.load(name).size for name in p()])"
+    )
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
+    result = subprocess.run(
+        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+    )
+    assert result.stdout.startswith(str(tmp_path / "site"))
+    assert "280804921344" in result.stdout
+
+
+def test_the_demo_in_short_and_again(tmp_path, capsys):
+    output = tmp_path / "demo"
+    assert main(["demo", "--output", str(output), "--epochs", "2", "--device", "cpu"]) == 0
+    printed = capsys.readouterr().out
+    expected = "supernet.safetensors candidates.jsonl best.yaml candidates.png summary.txt selection.txt run.json"
+    assert all((output / name).stat().st_size > 0 for name in expected.split())
+    assert len((output / "candidates.jsonl").read_text().splitlines()) == 200
+    assert (output / "summary.txt").read_text() in printed
+    assert "top-1 on 599 test images, never seen" in printed
+    assert main(["demo", "--output", str(output), "--epochs", "2", "--device", "cpu"]) == 2
+    error = capsys.readouterr().err
+    assert "holds a finished run of 'demo'" in error and "--overwrite" in error
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("seed", [1, 2])
+def test_the_demo_reaches_95_percent(tmp_path, seed):
+    """Seed 0 is run by the README's command in CI; the accuracy is that of images that nothing has seen."""
+    output = tmp_path / "demo"
+    result = run(f"demo --output {output} --seed {seed} --device cpu")
+    (line,) = [line for line in result.stdout.splitlines() if "test images, never seen" in line]
+    assert float(line.split()[-2]) >= 95
+    candidates = [json.loads(row) for row in (output / "candidates.jsonl").read_text().splitlines()]
+    assert max(row["params"] for row in candidates) <= 250_000
+    assert "it/s" in result.stderr and "search: 100%" in result.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_training_resumed_equals_the_uninterrupted_one(toy, toy_command, tmp_path):
+    from safetensors.torch import load_file
+    from torch import equal
+
+    output = tmp_path / "run"
+    whole = toy_command(toy, tmp_path / "whole", "--epochs", "40", "--val-interval", "10")
+    run(whole)
+    command = toy_command(toy, output, "--epochs", "40", "--val-interval", "10")
+    kills = 0
+    for seconds in (0.35, 0.0, 1.1, 0.6):
+        flags = ["--resume"] if kills else []
+        process = subprocess.Popen(
+            [sys.executable, "-m", "nni_autoformer", *command, *flags],
+            start_new_session=True,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        state = output / "training.ckpt"
+        before = state.stat().st_mtime_ns if state.is_file() else 0
+        deadline = time.monotonic() + 120
+        while not state.is_file() or state.stat().st_mtime_ns == before:
+            assert process.poll() is None and time.monotonic() < deadline
+            time.sleep(0.005)
+        time.sleep(seconds)
+        if process.poll() is None:
+            os.killpg(process.pid, signal.SIGKILL)
+            kills += 1
+        process.wait()
+    assert kills >= 2
+    run([*command, "--resume"])
+    one, other = (load_file(folder / "supernet.safetensors") for folder in (tmp_path / "whole", output))
+    assert one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.slow
+def test_the_python_example(tmp_path):
+    result = subprocess.run(
+        [sys.executable, str(ROOT / "examples" / "python_api.py")],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    best, tested = result.stdout.strip().splitlines()[-2:]
+    assert best.startswith("best sample, as NNI knows it: {'embed_dim':") or "best sample" in result.stdout
+    assert float(tested.split("% on selection, ")[1].split(" %")[0]) >= 85
