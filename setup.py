@@ -11,7 +11,7 @@ VERSION = re.search(r'__version__ = "(.+)"', (HERE / "nni_autoformer/__init__.py
 setup(
     name="nni-autoformer",
     version=VERSION,
-    description="AutoFormer (ICCV 2021) for NNI 3.0: train, search and keep vision transformers that fit a budget",
+    description="AutoFormer (ICCV 2021) for NNI 3.0: search vision transformers that fit a budget",
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
@@ -26,7 +26,7 @@ setup(
         "nni==3.0",
         "timm>=1.0.9",
         "pyyaml",
-        "pytorch-lightning>=2.6",  # NNI's one-shot needs it and does not declare it; 2.6 resumes with weights_only
+        "pytorch-lightning>=2.6",  # NNI's one-shot needs it, undeclared; 2.6 resumes with weights_only
         "setuptools<82",  # nnictl imports pkg_resources
         "torchmetrics",
         "safetensors",

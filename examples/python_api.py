@@ -2,7 +2,8 @@
 
     python examples/python_api.py
 
-Change `open_data("digits", …)` to `open_data("folder", "/path/to/images", …)` and the space's name for images of your own.
+Change `open_data("digits", …)` to `open_data("folder", "/path/to/images", …)` and the space's name for images
+of your own.
 """
 
 from pathlib import Path
@@ -43,9 +44,7 @@ def main() -> None:
     splits = open_data("digits", None, in_chans=1)
     training, selection = split_selection(splits.train, draw_selection(splits.train, per_class=24, seed=0))
     transform = train_transform(space.model, hflip=recipe.hflip)
-    loader = train_loader(
-        training, transform, recipe.batch_size, seed=0, workers=0, loader_class=DataLoader
-    )
+    loader = train_loader(training, transform, recipe.batch_size, seed=0, workers=0, loader_class=DataLoader)
     selected = decode(selection, eval_transform(space.model))
 
     # 2. The supernet: a model space, an evaluator, a one-shot strategy.
@@ -70,7 +69,9 @@ def main() -> None:
     # 4. The winner: a plain PyTorch module, tested on images that neither training nor search has seen.
     best, selection_accuracy = evolution.best()
     subnet = supernet.extract(best.architecture)
-    tested = SubnetEvaluator(decode(splits.test, eval_transform(space.model)), splits.mean, splits.std).evaluate(subnet)
+    tested = SubnetEvaluator(
+        decode(splits.test, eval_transform(space.model)), splits.mean, splits.std
+    ).evaluate(subnet)
     print(f"{best.architecture}: {selection_accuracy:.2f} % on selection, {tested.top1:.2f} % on test images")
 
 

@@ -1,6 +1,8 @@
-"""AutoFormer (ICCV 2021) for NNI 3.0: train an entangled vision-transformer supernet, search it, keep the winner.
+"""AutoFormer (ICCV 2021) for NNI 3.0: train an entangled vision-transformer supernet, search it, keep the
+winner.
 
-The public names are resolved when they are first used, so that importing the package loads neither torch nor NNI.
+The public names are resolved when they are first used, so that importing the package loads neither torch nor
+NNI.
 """
 
 from __future__ import annotations

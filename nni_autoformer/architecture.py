@@ -34,8 +34,9 @@ def is_number(value: Any) -> bool:
 class Architecture:
     """One subnet, in canonical form: hashable, and equal exactly when the networks are the same.
 
-    Only the layers that the subnet has are part of it. An NNI sample also carries choices of layers beyond its
-    depth; they are left out here, so that candidates are compared, counted and stored by their active part.
+    Only the layers that the subnet has are part of it. An NNI sample also carries choices of layers beyond
+    its depth; they are left out here, so that candidates are compared, counted and stored by their active
+    part.
 
     Attributes:
         embed_dim: width of the token embedding, one for the whole network.
@@ -64,7 +65,7 @@ class Architecture:
 
     @property
     def hidden_features(self) -> tuple[int, ...]:
-        """Hidden width of each layer's MLP: ``int(embed_dim * ratio)``, truncated as in the published code."""
+        """Hidden width of each layer's MLP: ``int(embed_dim * ratio)``, truncated as published."""
         return tuple(int(self.embed_dim * ratio) for ratio in self.mlp_ratio)
 
     def to_dict(self) -> dict[str, Any]:
@@ -81,12 +82,13 @@ class Architecture:
         """Read the form that `to_dict` writes.
 
         Args:
-            content: with the keys `embed_dim`, `depth` (optional), `num_heads` and `mlp_ratio`; a single number in
-                place of a list stands for every layer, and then `depth` is needed.
+            content: with the keys `embed_dim`, `depth` (optional), `num_heads` and `mlp_ratio`; a single
+                number in place of a list stands for every layer, and then `depth` is needed.
             source: the file or key that error messages name.
 
         Raises:
-            ConfigError: an unknown or missing key, a list whose length is not the depth, a value of a wrong kind.
+            ConfigError: an unknown or missing key, a list whose length is not the depth, a value of a wrong
+                kind.
         """
         if not isinstance(content, Mapping):
             raise ConfigError(f"{source}: an architecture needs the keys {', '.join(KEYS)}.")
@@ -103,7 +105,9 @@ class Architecture:
             value = content[key]
             if not isinstance(value, Sequence) or isinstance(value, str):
                 if depth is None:
-                    raise ConfigError(f"{source}: {key} is one number for every layer, so depth is needed too.")
+                    raise ConfigError(
+                        f"{source}: {key} is one number for every layer, so depth is needed too."
+                    )
                 value = [value] * int(depth)
             if depth is not None and len(value) != depth:
                 raise ConfigError(f"{source}: {key} has {len(value)} entries, but depth is {int(depth)}.")
@@ -132,9 +136,9 @@ class Architecture:
         """As an NNI sample: labels `embed_dim`, `depth`, `num_head_{i}`, `mlp_ratio_{i}`.
 
         Args:
-            layers: how many layers the model space has. NNI wants a value for every label, so the layers beyond the
-                depth, which take no part in the network, repeat the last layer's choices. None gives the active
-                part alone.
+            layers: how many layers the model space has. NNI wants a value for every label, so the layers
+                beyond the depth, which take no part in the network, repeat the last layer's choices. None
+                gives the active part alone.
         """
         sample: dict[str, int | float] = {"embed_dim": self.embed_dim, "depth": self.depth}
         for i in range(max(layers or 0, self.depth)):

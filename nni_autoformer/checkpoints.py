@@ -1,8 +1,9 @@
 """Checkpoints: one safetensors file per supernet or subnet, which says in its header what it is.
 
-A supernet's tensors carry the published key names (`patch_embed_super.proj`, `blocks.{i}.attn_layer_norm`, …), a subnet's
-timm's. The header holds, as JSON, the space and whatever the writer knows of the run. Nothing here executes code from a
-file: safetensors holds tensors only, and a pickle is looked at with `weights_only=True`.
+A supernet's tensors carry the published key names (`patch_embed_super.proj`, `blocks.{i}.attn_layer_norm`,
+…), a subnet's timm's. The header holds, as JSON, the space and whatever the writer knows of the run. Nothing
+here executes code from a file: safetensors holds tensors only, and a pickle is looked at with
+`weights_only=True`.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ class Header:
 
 
 def _versions() -> dict[str, str]:
-    versions = {"torch": torch.__version__}
+    versions = {"torch": str(torch.__version__)}
     for package in ("nni-autoformer", "nni"):
         try:
             versions[package] = metadata.version(package)
@@ -110,12 +111,12 @@ def load_supernet(path: str | Path, space: SearchSpace | None = None) -> tuple[A
 
     Args:
         path: a file that `save_supernet` wrote.
-        space: the space that the caller expects; None accepts any. Its number of classes does not count, because
-            training sets it to the data's.
+        space: the space that the caller expects; None accepts any. Its number of classes does not count,
+            because training sets it to the data's.
 
     Raises:
-        ConfigError: as `read_header`; the file is of another space (the sentence says what differs); a tensor is
-            missing or has another shape.
+        ConfigError: as `read_header`; the file is of another space (the sentence says what differs); a tensor
+            is missing or has another shape.
     """
     path = Path(path)
     header, tensors = _open(path, with_tensors=True)
@@ -125,7 +126,8 @@ def load_supernet(path: str | Path, space: SearchSpace | None = None) -> tuple[A
         expected = space.with_model(num_classes=header.space.model.num_classes)
         if differences := expected.differences(header.space):
             raise ConfigError(
-                f"{path}: the checkpoint is of another search space than '{space.name}': {'; '.join(differences)} "
+                f"{path}: the checkpoint is of another search space than '{space.name}': "
+                f"{'; '.join(differences)} "
                 "(here: --space, there: the checkpoint)."
             )
     supernet = build_supernet(header.space)
@@ -136,7 +138,8 @@ def load_supernet(path: str | Path, space: SearchSpace | None = None) -> tuple[A
             raise ConfigError(f"{path}: the checkpoint lacks the tensor '{name}'.")
         if tensors[name].shape != own[key].shape:
             raise ConfigError(
-                f"{path}: the tensor '{name}' has shape {list(tensors[name].shape)}; the space that the file names "
+                f"{path}: the tensor '{name}' has shape {list(tensors[name].shape)}; the space that the "
+                "file names "
                 f"needs {list(own[key].shape)}."
             )
     supernet.load_state_dict({key: tensors[name] for name, key in names.items()})
@@ -149,11 +152,13 @@ def _open(path: Path, with_tensors: bool = False) -> tuple[Header, dict[str, Ten
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get(HEADER_KEY)
-            tensors = {key: file.get_tensor(key) for key in file.keys()} if with_tensors else {}
+            tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 if with_tensors else {}
     except (SafetensorError, OSError) as error:
         raise ConfigError(_not_safetensors(path, error)) from None
     if header is None:
-        raise ConfigError(f"{path}: the file holds tensors, but no header of nni-autoformer says what they are.")
+        raise ConfigError(
+            f"{path}: the file holds tensors, but no header of nni-autoformer says what they are."
+        )
     try:
         content = json.loads(header)
         if content["format"] != FORMAT:
@@ -175,7 +180,8 @@ def _not_safetensors(path: Path, error: Exception) -> str:
         torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError:
         return (
-            f"{path}: refused: the file is a pickle that holds other things than tensors, and loading it could run "
+            f"{path}: refused: the file is a pickle that holds other things than tensors, and loading it "
+            "could run "
             "code. A checkpoint of nni-autoformer is a .safetensors file."
         )
     except Exception as damage:  # whatever a damaged archive makes torch say

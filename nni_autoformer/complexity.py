@@ -12,8 +12,8 @@ from .space import ModelConfig, SearchSpace
 def params(architecture: Architecture, model: ModelConfig = ModelConfig()) -> int:
     """Parameters of the stand-alone subnet, relative-position tables and head included.
 
-    With the published options this is ``768E + E + 197E + E + Σ[4E + 3·64h(E+1) + E(64h+1) + f(E+1) + E(f+1) +
-    4·30·64] + 2E + 1000(E+1)`` with f = int(E·ratio).
+    With the published options this is ``768E + E + 197E + E + Σ[4E + 3·64h(E+1) + E(64h+1) + f(E+1) + E(f+1)
+    + 4·30·64] + 2E + 1000(E+1)`` with f = int(E·ratio).
     """
     embed = architecture.embed_dim
     total = embed * (model.patch_size**2 * model.in_chans + 1)  # patch convolution
@@ -31,8 +31,8 @@ def params(architecture: Architecture, model: ModelConfig = ModelConfig()) -> in
 def macs(architecture: Architecture, model: ModelConfig = ModelConfig()) -> int:
     """Multiply-accumulates of one image's forward pass, without those of the relative position.
 
-    Counts what torch's FLOP counter counts, halved: the products of convolution, linear layers and attention; no
-    biases, norms or activations. The three published subnets have 1.283, 4.774 and 11.045 G.
+    Counts what torch's FLOP counter counts, halved: the products of convolution, linear layers and attention;
+    no biases, norms or activations. The three published subnets have 1.283, 4.774 and 11.045 G.
     """
     embed, tokens = architecture.embed_dim, model.num_patches + 1
     total = model.num_patches * embed * model.patch_size**2 * model.in_chans
@@ -43,11 +43,12 @@ def macs(architecture: Architecture, model: ModelConfig = ModelConfig()) -> int:
 
 
 def relative_position_macs(architecture: Architecture, model: ModelConfig = ModelConfig()) -> int:
-    """Multiply-accumulates of the relative position as the plain formula runs it: for every head, query and key one
-    product of 64 channels with the keys' table and one with the values' (0 with relative position off).
+    """Multiply-accumulates of the relative position as the plain formula runs it: for every head, query and
+    key one product of 64 channels with the keys' table and one with the values' (0 with relative position
+    off).
 
-    Added to `macs` it gives 1.482, 5.161 and 11.691 G for the published subnets. This package needs fewer, see
-    `nn.relative_position`; the number is the one to compare with other implementations.
+    Added to `macs` it gives 1.482, 5.161 and 11.691 G for the published subnets. This package needs fewer,
+    see `nn.relative_position`; the number is the one to compare with other implementations.
     """
     if not model.relative_position:
         return 0

@@ -23,8 +23,8 @@ def run_experiment(
         folder: where NNI's logs and state go, under `nni/`.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed. NNI itself would return as if the experiment were complete, and Lightning
-            would end the process with status 1.
+        KeyboardInterrupt: Ctrl-C was pressed. NNI itself would return as if the experiment were complete, and
+            Lightning would end the process with status 1.
     """
     config = NasExperimentConfig.default(model_space, evaluator, strategy)
     config.experiment_working_directory = (Path(folder) / "nni").resolve()

@@ -28,7 +28,12 @@ def draw_candidates(evolution: Evolution, path: str | Path) -> None:
     accuracies = [accuracy for _, accuracy in ranking]
     figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
     points = axes.scatter(
-        sizes, accuracies, c=[candidate.generation for candidate, _ in ranking], s=18, cmap="viridis", alpha=0.8
+        sizes,
+        accuracies,
+        c=[candidate.generation for candidate, _ in ranking],
+        s=18,
+        cmap="viridis",
+        alpha=0.8,
     )
     if max(candidate.generation for candidate, _ in ranking) > 0:
         bar = figure.colorbar(points, label="generation")

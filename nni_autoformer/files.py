@@ -38,16 +38,15 @@ def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode
     return mapping
 
 
-_UniqueKeyLoader.add_constructor(
-    yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates
-)
+_UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
 
 
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, names a key twice, or holds something else than a mapping.
+        ConfigError: the file is missing, is no YAML, names a key twice, or holds something else than a
+            mapping.
     """
     path = Path(path)
     try:
@@ -74,8 +73,8 @@ def _kind(value: Any) -> str:
 def replacing(path: str | Path) -> Iterator[Path]:
     """Give a temporary name beside `path`; what was written there takes the place of `path` at the end.
 
-    The content reaches the disk before the rename, so a crash at any moment leaves the old file or the new one,
-    never a part. After an exception the temporary file is removed and `path` is as it was.
+    The content reaches the disk before the rename, so a crash at any moment leaves the old file or the new
+    one, never a part. After an exception the temporary file is removed and `path` is as it was.
     """
     path = Path(path)
     path.parent.mkdir(parents=True, exist_ok=True)

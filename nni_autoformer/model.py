@@ -33,9 +33,9 @@ from .space import SearchSpace
 class AutoFormer(ModelSpace):
     """AutoFormer's search space as an NNI model space (paper section 3).
 
-    Its mutables have the labels of NNI's hub: `embed_dim`, `depth`, and per layer `num_head_{i}` and `mlp_ratio_{i}`. A
-    one-shot strategy turns the space in place into a supernet of entangled layers; from then on `set_architecture`
-    chooses the subnet that runs and `extract` copies one out.
+    Its mutables have the labels of NNI's hub: `embed_dim`, `depth`, and per layer `num_head_{i}` and
+    `mlp_ratio_{i}`. A one-shot strategy turns the space in place into a supernet of entangled layers; from
+    then on `set_architecture` chooses the subnet that runs and `extract` copies one out.
 
     Args:
         space: a search space, the name of a packaged one, or a YAML file.
@@ -84,7 +84,7 @@ class AutoFormer(ModelSpace):
         return self.head(pool(x, self.space.model.global_pool))
 
     def forward(self, images: Tensor) -> Tensor:
-        """Images (batch, in_chans, height, width) to logits (batch, num_classes) of the subnet that is set."""
+        """Images (batch, in_chans, height, width) to logits (batch, num_classes) of the chosen subnet."""
         return self.forward_head(self.forward_features(images))
 
     def no_weight_decay(self) -> set[str]:
@@ -106,13 +106,14 @@ class AutoFormer(ModelSpace):
             module.resample(sample)
 
     def _supernet_modules(self) -> list[BaseSuperNetModule]:
-        # kept outside of nn.Module's bookkeeping: walking a thousand modules costs more than setting the choices
+        # kept outside of nn.Module's bookkeeping: walking all modules costs more than setting the choices
         modules: list[BaseSuperNetModule] | None = self.__dict__.get("_choosing_modules")
         if modules is None:
             modules = [module for module in self.modules() if isinstance(module, BaseSuperNetModule)]
             if not modules:
                 raise RuntimeError(
-                    "This AutoFormer is a model space, not yet a supernet: use build_supernet(space), or a one-shot "
+                    "This AutoFormer is a model space, not yet a supernet: use build_supernet(space), or a "
+                    "one-shot "
                     "strategy's mutate_model, first."
                 )
             self.__dict__["_choosing_modules"] = modules

@@ -1,7 +1,7 @@
 """Randomness that is derived, not stored: every draw is a function of where it is made.
 
-A generator seeded with ``derive(seed, "augmentation", epoch, index)`` gives the same draws after a resume, on any
-rank and with any number of workers; nothing has to be saved but the numbers that say where the run is.
+A generator seeded with ``derive(seed, "augmentation", epoch, index)`` gives the same draws after a resume, on
+any rank and with any number of workers; nothing has to be saved but the numbers that say where the run is.
 """
 
 from __future__ import annotations

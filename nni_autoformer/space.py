@@ -1,11 +1,11 @@
-"""The search space: which sizes a subnet may have, and the network around them (paper section 3.3, table 1)."""
+"""The search space: the sizes of a subnet and the network around them (paper section 3.3, table 1)."""
 
 from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
-from itertools import product
+from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +29,8 @@ class ModelConfig:
         patch_size: side of a patch in pixels; divides both sides of the image.
         in_chans: channels of the image.
         num_classes: outputs of the head.
-        global_pool: 'avg', the mean of the patch tokens (the published choice), or 'token', the class token. The
-            class token stays in the sequence in both.
+        global_pool: 'avg', the mean of the patch tokens (the published choice), or 'token', the class token.
+            The class token stays in the sequence in both.
         relative_position: 2-D relative position on keys and values in every layer.
         max_relative_position: offsets beyond it, in patches, share the table row of the farthest.
         absolute_position: a learned position embedding added to the tokens.
@@ -78,7 +78,9 @@ class ModelConfig:
         for key in ("img_size", "patch_size", "in_chans", "num_classes", "max_relative_position"):
             numbers = values.get(key, 1) if key == "img_size" else [values.get(key, 1)]
             if not all(is_integer(number) and number >= 1 for number in numbers):
-                raise ConfigError(f"{source}: {key} is {content[key]!r}; it should be a whole number above 0.")
+                raise ConfigError(
+                    f"{source}: {key} is {content[key]!r}; it should be a whole number above 0."
+                )
             if key in values:
                 values[key] = tuple(map(int, numbers)) if key == "img_size" else int(values[key])
         for key in ("relative_position", "absolute_position"):
@@ -102,8 +104,8 @@ class SearchSpace:
 
     Attributes:
         name: for messages and file headers.
-        embed_dim, depth, num_heads, mlp_ratio: the choices, ascending. The first two hold for the whole network, the
-            last two are chosen per layer.
+        embed_dim, depth, num_heads, mlp_ratio: the choices, ascending. The first two hold for the whole
+            network, the last two are chosen per layer.
         model: what all subnets have in common.
         architectures: subnets with a name, for instance 'published'.
     """
@@ -127,7 +129,8 @@ class SearchSpace:
         """A packaged space by its name ('tiny', 'digits', …), or a YAML file.
 
         Raises:
-            ConfigError: there is no such space or file, or its content is wrong; the sentence names file and key.
+            ConfigError: there is no such space or file, or its content is wrong; the sentence names file and
+                key.
         """
         text = str(name_or_path)
         path = Path(text)
@@ -145,8 +148,8 @@ class SearchSpace:
         """Read the form that `to_dict` writes.
 
         Args:
-            content: with the keys `name`, `choices` (with `embed_dim`, `depth`, `num_heads`, `mlp_ratio`), `model` and
-                `architectures`; the last two may be left out.
+            content: with the keys `name`, `choices` (with `embed_dim`, `depth`, `num_heads`, `mlp_ratio`),
+                `model` and `architectures`; the last two may be left out.
             source: the file that error messages name.
 
         Raises:
@@ -196,7 +199,9 @@ class SearchSpace:
             | {f"model.{key}": value for key, value in space.model.to_dict().items()}
             for space in (self, other)
         )
-        return [f"{key} is {mine[key]} here and {theirs[key]} there" for key in mine if mine[key] != theirs[key]]
+        return [
+            f"{key} is {mine[key]} here and {theirs[key]} there" for key in mine if mine[key] != theirs[key]
+        ]
 
     # Its architectures
 
@@ -246,16 +251,17 @@ class SearchSpace:
                         yield Architecture(embed_dim, num_heads, mlp_ratio)
 
     def sample(self, rng: random.Random) -> Architecture:
-        """One architecture at random, drawn in the published order: depth, then a ratio per layer, then a head count
-        per layer, then the embedding size. A seed gives the same draws as the published code."""
+        """One architecture at random, drawn in the published order: depth, then a ratio per layer, then a
+        head count per layer, then the embedding size. A seed gives the same draws as the published code.
+        """
         depth = rng.choice(self.depth)
         mlp_ratio = tuple(rng.choice(self.mlp_ratio) for _ in range(depth))
         num_heads = tuple(rng.choice(self.num_heads) for _ in range(depth))
         return Architecture(rng.choice(self.embed_dim), num_heads, mlp_ratio)
 
     def neighbours(self, architecture: Architecture) -> Iterator[Architecture]:
-        """All architectures one decision away: another embedding size, another head count or ratio in one layer, or
-        the next smaller or larger depth (the last layers cut, or every choice for the new ones).
+        """All architectures one decision away: another embedding size, another head count or ratio in one
+        layer, or the next smaller or larger depth (the last layers cut, or every choice for the new ones).
 
         The relation is symmetric.
 
@@ -306,13 +312,15 @@ class SearchSpace:
         return self._uniform(lambda values: values[-1])
 
     def named(self) -> dict[str, Architecture]:
-        """The subnets that training reports: the smallest, the largest, and the space's own named ones or, where it
-        has none, the middle one."""
+        """The subnets that training reports: the smallest, the largest, and the space's own named ones or,
+        where it has none, the middle one.
+        """
         between = dict(self.architectures) or {"middle": self.middle}
         return {"smallest": self.smallest, **between, "largest": self.largest}
 
     def architecture(self, name_or_path: str | Path) -> Architecture:
-        """A subnet by its name ('smallest', 'middle', 'largest' or one of the space's own), or from a YAML file.
+        """A subnet by its name ('smallest', 'middle', 'largest' or one of the space's own), or from a YAML
+        file.
 
         Raises:
             ConfigError: there is no such name or file, or the architecture is not in the space.
@@ -361,6 +369,6 @@ def _choices(choices: Mapping, key: str, source: str) -> tuple:
             kind = "a whole number above 0" if whole else "a number above 0"
             raise ConfigError(f"{where} holds {value!r}; each entry should be {kind}.")
     ordered = sorted(int(value) if whole else float(value) for value in values)
-    if twice := [value for value, after in zip(ordered, ordered[1:]) if value == after]:
+    if twice := [value for value, after in pairwise(ordered) if value == after]:
         raise ConfigError(f"{where} holds {twice[0]:g} twice.")
     return tuple(ordered)

@@ -8,7 +8,9 @@ from hypothesis import strategies as st
 
 from nni_autoformer import Architecture, ConfigError
 
-LAYERS = st.lists(st.tuples(st.integers(1, 12), st.sampled_from([1.0, 1.33, 2.0, 3.5, 4.0])), min_size=1, max_size=6)
+LAYERS = st.lists(
+    st.tuples(st.integers(1, 12), st.sampled_from([1.0, 1.33, 2.0, 3.5, 4.0])), min_size=1, max_size=6
+)
 ARCHITECTURES = st.builds(
     lambda embed, layers: Architecture(embed, [h for h, _ in layers], [r for _, r in layers]),
     st.integers(1, 700),
@@ -61,7 +63,9 @@ def test_the_hidden_width_is_truncated_not_rounded():
 
 
 def test_one_number_stands_for_every_layer():
-    architecture = Architecture.from_dict({"embed_dim": 64, "depth": 3, "num_heads": 2, "mlp_ratio": [1, 2, 3]})
+    architecture = Architecture.from_dict(
+        {"embed_dim": 64, "depth": 3, "num_heads": 2, "mlp_ratio": [1, 2, 3]}
+    )
     assert architecture == Architecture(64, (2, 2, 2), (1.0, 2.0, 3.0))
 
 
@@ -71,7 +75,10 @@ def test_one_number_stands_for_every_layer():
         ({"num_heads": [1], "mlp_ratio": [1]}, "the key 'embed_dim' is missing"),
         ({"embed_dim": 8, "num_heads": [1], "mlp_ratio": [1], "heads": 1}, "unknown key 'heads'"),
         ({"embed_dim": 8, "num_heads": [1, 2], "mlp_ratio": [1]}, "2 entries and mlp_ratio 1"),
-        ({"embed_dim": 8, "depth": 3, "num_heads": [1], "mlp_ratio": [1]}, "num_heads has 1 entries, but depth is 3"),
+        (
+            {"embed_dim": 8, "depth": 3, "num_heads": [1], "mlp_ratio": [1]},
+            "num_heads has 1 entries, but depth is 3",
+        ),
         ({"embed_dim": 8, "depth": 0, "num_heads": [], "mlp_ratio": []}, "depth is 0"),
         ({"embed_dim": 8, "num_heads": [], "mlp_ratio": []}, "at least one layer"),
         ({"embed_dim": 8.5, "num_heads": [1], "mlp_ratio": [1]}, "embed_dim holds 8.5"),
@@ -91,4 +98,6 @@ def test_bad_content_names_the_source_and_the_key(content, words):
 
 def test_a_sample_without_a_needed_label_is_refused():
     with pytest.raises(ConfigError, match="no label 'mlp_ratio_1'"):
-        Architecture.from_sample({"embed_dim": 8, "depth": 2, "num_head_0": 1, "num_head_1": 1, "mlp_ratio_0": 2})
+        Architecture.from_sample(
+            {"embed_dim": 8, "depth": 2, "num_head_0": 1, "num_head_1": 1, "mlp_ratio_0": 2}
+        )

@@ -22,7 +22,8 @@ def loaded_after(statement):
         "import nni_autoformer.complexity",
         "import nni_autoformer.search.evolution",
         "import nni_autoformer.training.recipe",
-        "from nni_autoformer import SearchSpace, Evolution, Limits; Evolution(SearchSpace.load('digits')).ask()",
+        "from nni_autoformer import SearchSpace, Evolution, Limits; "
+        "Evolution(SearchSpace.load('digits')).ask()",
         "from nni_autoformer.cli import build_parser; build_parser()",
     ],
 )

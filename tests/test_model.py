@@ -82,7 +82,9 @@ def test_the_mutables_have_the_labels_of_nnis_hub():
     space = SearchSpace.load("digits")
     labels = set(AutoFormer(space).simplify())
     layers = range(space.max_depth)
-    assert labels == {"embed_dim", "depth"} | {f"{name}_{i}" for name in ("num_head", "mlp_ratio") for i in layers}
+    assert labels == {"embed_dim", "depth"} | {
+        f"{name}_{i}" for name in ("num_head", "mlp_ratio") for i in layers
+    }
 
 
 def test_nni_freezes_the_supernet_and_the_space_to_the_same_network():

@@ -63,12 +63,16 @@ def architecture(config):
 
 
 def loaded(space, published_shapes=None, half=False):
-    """A supernet with the golden weights; `published_shapes` maps key parts to sizes that the file has more of."""
+    """A supernet with the golden weights; `published_shapes` maps key parts to sizes that the file has more
+    of.
+    """
     supernet = build_supernet(space).eval()
     state = {}
     for key, tensor in supernet.state_dict().items():
         name = published_key(key)
-        shape = tuple(tensor.shape) if published_shapes is None else published_shapes(name, tuple(tensor.shape))
+        shape = (
+            tuple(tensor.shape) if published_shapes is None else published_shapes(name, tuple(tensor.shape))
+        )
         value = weights(name, shape)
         value = value.half().float() if half else value
         state[key] = value[tuple(slice(size) for size in tensor.shape)]
@@ -194,6 +198,4 @@ def test_published_models(name, subnet):
         hook.remove()
     with torch.no_grad():
         single = supernet.float()(images.float())
-    torch.testing.assert_close(
-        single[:, :16], torch.tensor(golden["logits32_first16"]), rtol=0, atol=2e-6
-    )
+    torch.testing.assert_close(single[:, :16], torch.tensor(golden["logits32_first16"]), rtol=0, atol=2e-6)

@@ -68,8 +68,10 @@ def test_neighbours_are_symmetric_new_and_inside():
             assert other in space
             assert architecture in neighbours[other]
     one = Architecture(8, (1, 1), (1.0, 1.0))
-    assert len(neighbours[one]) == 1 + 2 * (1 + 2) + 1  # embed_dim, each layer's heads and ratio, one layer fewer
-    with pytest.raises(ConfigError, match="not in the space"):
+    assert (
+        len(neighbours[one]) == 1 + 2 * (1 + 2) + 1
+    )  # embed_dim, each layer's heads and ratio, one layer fewer
+    with pytest.raises(ConfigError, match=r"not in the space"):
         next(space.neighbours(Architecture(9, (1,), (1.0,))))
 
 
@@ -89,7 +91,7 @@ def test_named_architectures():
     assert tiny.architecture("published").depth == 13
     assert tiny.architecture("middle") == Architecture(216, (4,) * 13, (3.5,) * 13)
     assert "published" not in SearchSpace.load("tiny-released").named()
-    with pytest.raises(ConfigError, match="has no architecture 'biggest' .*smallest"):
+    with pytest.raises(ConfigError, match=r"has no architecture 'biggest' .*smallest"):
         tiny.architecture("biggest")
 
 
@@ -163,13 +165,15 @@ def test_bad_content_names_the_file_and_the_key(tmp_path, content, words):
 
 
 def test_an_unknown_name_lists_the_known_ones():
-    with pytest.raises(ConfigError, match="no packaged space of this name .*tiny-released.*no such file"):
+    with pytest.raises(ConfigError, match=r"no packaged space of this name .*tiny-released.*no such file"):
         SearchSpace.load("huge")
-    with pytest.raises(ConfigError, match="there is no such file"):
+    with pytest.raises(ConfigError, match=r"there is no such file"):
         SearchSpace.load("huge.yaml")
 
 
 def test_an_architecture_file_of_another_space_is_refused(tmp_path):
     SearchSpace.load("tiny").smallest.to_yaml(tmp_path / "best.yaml")
-    with pytest.raises(ConfigError, match="best.yaml: the architecture is not in the space 'digits': embed_dim 192"):
+    with pytest.raises(
+        ConfigError, match=r"best.yaml: the architecture is not in the space 'digits': embed_dim 192"
+    ):
         SearchSpace.load("digits").architecture(tmp_path / "best.yaml")

@@ -52,9 +52,12 @@ def _sentence(error: ConfigError) -> str:
 
 
 def quieten() -> None:
-    """Keep what is no news to a user off the screen; NNI's log goes to its file in the run's folder all the same."""
+    """Keep what is no news to a user off the screen; NNI's log goes to its file in the run's folder all the
+    same.
+    """
     for message, category in (
-        (".*is found to be not a nn.Module", RuntimeWarning),  # NNI looks at torch.nn names that it does not know
+        # NNI looks at names of torch.nn that it does not know
+        (".*is found to be not a nn.Module", RuntimeWarning),
         (".*does not have many workers", UserWarning),
         (".*try to wrap PyTorch DataLoader with nni.trace", RuntimeWarning),
         (".*number of training batches .* is smaller than the logging interval", UserWarning),

@@ -23,8 +23,8 @@ def add_data(parser: argparse.ArgumentParser) -> None:
         "--dataset",
         choices=DATASETS,
         default="folder",
-        help="'folder': DIR/train/CLASS/… and DIR/val/CLASS/… or DIR/test/CLASS/… (the default); 'cifar10' through "
-        "torchvision; 'digits': scikit-learn's scanned digits, which need no --data",
+        help="'folder': DIR/train/CLASS/… and DIR/val/CLASS/… or DIR/test/CLASS/… (the default); 'cifar10' "
+        "through torchvision; 'digits': scikit-learn's scanned digits, which need no --data",
     )
     group.add_argument("--data", type=Path, metavar="DIR", help="folder of the images")
     group.add_argument("--download", action="store_true", help="let torchvision download cifar10 into --data")
@@ -74,7 +74,9 @@ def add_limits(parser: argparse.ArgumentParser) -> None:
     """What a subnet may cost."""
     group = parser.add_argument_group("limits (inclusive)")
     for side, word in (("min", "fewest"), ("max", "most")):
-        group.add_argument(f"--{side}-params", type=float, metavar="M", help=f"{word} parameters, in millions")
+        group.add_argument(
+            f"--{side}-params", type=float, metavar="M", help=f"{word} parameters, in millions"
+        )
         group.add_argument(
             f"--{side}-macs",
             type=float,

@@ -31,8 +31,8 @@ class RunFolder:
         """Take the folder for this run; True when the run in it is finished already and asked to be resumed.
 
         Raises:
-            ConfigError: the folder holds another run and neither flag was given, or a run that was told something else
-                and should be resumed, or files that are no run; or it cannot be written.
+            ConfigError: the folder holds another run and neither flag was given, or a run that was told
+                something else and should be resumed, or files that are no run; or it cannot be written.
         """
         if resume and overwrite:
             raise ConfigError("--resume and --overwrite exclude each other.")
@@ -46,7 +46,8 @@ class RunFolder:
                 state = "a finished" if finished else "an unfinished"
                 way = "" if finished else "continue it with --resume, or "
                 raise ConfigError(
-                    f"{self.path} holds {state} run of '{earlier['job']}': {way}replace it with --overwrite, or give "
+                    f"{self.path} holds {state} run of '{earlier['job']}': {way}replace it with "
+                    "--overwrite, or give "
                     "another --output."
                 )
             self._require_same(earlier)
@@ -66,7 +67,8 @@ class RunFolder:
             return None
         if not (self.path / RUN_FILE).is_file():
             raise ConfigError(
-                f"--output {self.path} is not empty and holds no run of nni-autoformer; give a new or empty folder."
+                f"--output {self.path} is not empty and holds no run of nni-autoformer; give a new or "
+                "empty folder."
             )
         return read_json(self.path / RUN_FILE)
 

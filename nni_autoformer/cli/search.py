@@ -25,13 +25,16 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("search", help="search a supernet under limits", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument("--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)")
+    parser.add_argument(
+        "--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)"
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="a trained supernet")
     options.add_data(parser)
     parser.add_argument(
         "--selection",
         metavar="N-per-class|FILE",
-        help="training images to select by (default: the list beside the checkpoint, held out of its training)",
+        help="training images to select by (default: the list beside the checkpoint, which its training "
+        "held out)",
     )
     options.add_limits(parser)
     add_evolution(parser)
@@ -50,12 +53,20 @@ def add_evolution(parser: argparse.ArgumentParser) -> None:
         ("generations", 20, "generations, the first random one included"),
         ("seed", 0, "of every proposal"),
     ):
-        group.add_argument(f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default {default})")
-    for name, default, text in (
+        group.add_argument(
+            f"--{name}", type=int, default=default, metavar="N", help=f"{text} (default {default})"
+        )
+    for name, probability, text in (
         ("gene-probability", 0.2, "that a layer's ratio or heads are redrawn in a mutation"),
         ("size-probability", 0.4, "that depth or embedding size is redrawn in a mutation"),
     ):
-        group.add_argument(f"--{name}", type=float, default=default, metavar="P", help=f"{text} (default {default})")
+        group.add_argument(
+            f"--{name}",
+            type=float,
+            default=probability,
+            metavar="P",
+            help=f"{text} (default {probability})",
+        )
 
 
 def evolution_of(arguments: argparse.Namespace) -> EvolutionConfig:
@@ -64,7 +75,9 @@ def evolution_of(arguments: argparse.Namespace) -> EvolutionConfig:
     Raises:
         ConfigError: a value is out of its range.
     """
-    return EvolutionConfig(**{name: getattr(arguments, name) for name in EvolutionConfig.__dataclass_fields__})
+    return EvolutionConfig(
+        **{name: getattr(arguments, name) for name in EvolutionConfig.__dataclass_fields__}
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
@@ -122,7 +135,8 @@ def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: st
     if flag is None:
         if held_out is None:
             raise ConfigError(
-                f"{checkpoint}: the supernet was trained without a selection set; give --selection N-per-class or a "
+                f"{checkpoint}: the supernet was trained without a selection set; give --selection "
+                "N-per-class or a "
                 "file. It may have been trained on these images, which flatters large subnets."
             )
         path = checkpoint.parent / held_out["file"]
@@ -173,7 +187,12 @@ def search(
     if folder.open(resume=resume, overwrite=overwrite):
         print(f"{output} holds the finished search already.")
         return output / "best.yaml"
-    evaluation = {"workers": workers, "batch_size": batch_size, "device": device, "precision": precision}
+    evaluation: dict[str, Any] = {
+        "workers": workers,
+        "batch_size": batch_size,
+        "device": device,
+        "precision": precision,
+    }
     search_into(output, supernet, header, selection, evolution, **evaluation)
     folder.finish()
     print_search(evolution, output)
@@ -201,7 +220,12 @@ def search_into(
 
     silence_nni()
     evaluator = SubnetEvaluator(
-        images, header.run["mean"], header.run["std"], batch_size=batch_size, device=device, precision=precision
+        images,
+        header.run["mean"],
+        header.run["std"],
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
     )
     run_experiment(supernet, evaluator, EvolutionStrategy(evolution, output), output)
 

@@ -21,13 +21,16 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("test", help="test one subnet of a supernet", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument("--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)")
+    parser.add_argument(
+        "--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)"
+    )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="a trained supernet")
     parser.add_argument(
         "--architecture",
         required=True,
         metavar="FILE|NAME",
-        help="a YAML file (a search writes best.yaml), or smallest, middle, largest, or a name in the space's file",
+        help="a YAML file (a search writes best.yaml), or smallest, middle, largest, or a name in the "
+        "space's file",
     )
     options.add_data(parser)
     options.add_evaluation(parser)
@@ -94,7 +97,12 @@ def test(
     from ..search.evaluator import SubnetEvaluator
 
     evaluator = SubnetEvaluator(
-        images, header.run["mean"], header.run["std"], batch_size=batch_size, device=device, precision=precision
+        images,
+        header.run["mean"],
+        header.run["std"],
+        batch_size=batch_size,
+        device=device,
+        precision=precision,
     )
     with tqdm(total=len(images), desc="test", unit="image") as bar:
         return evaluator.evaluate(subnet, bar.update)

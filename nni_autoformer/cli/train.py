@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 SELECTION_FILE = "selection.txt"
 DIGITS = {"hflip": 0.0, "crop_padding": 1}
-"""For the digits, which fill their image: a mirrored one is another sign, and an eighth of the side is too far to shift."""
+"""For the digits, which fill their image: a mirrored one is another sign, and an eighth of the side is too
+far to shift.
+"""
 
 SUPERNET_FILE = "supernet.safetensors"
 STATE_FILE = "training.ckpt"
@@ -35,8 +37,8 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--selection",
         metavar="N-per-class|FILE|none",
-        help="training images to hold out for the search (default 100-per-class, at most a fifth of the smallest "
-        "class); their list goes beside the checkpoint",
+        help="training images to hold out for the search (default 100-per-class, at most a fifth of the "
+        "smallest class); their list goes beside the checkpoint",
     )
     add_recipe(parser)
     parser.add_argument(
@@ -48,7 +50,8 @@ def add_parser(commands: Any) -> None:
 def add_recipe(parser: argparse.ArgumentParser) -> None:
     """The recipe's flags; what is not given has the space's default, see `Recipe.for_space`."""
     group = parser.add_argument_group(
-        "recipe", "defaults: the paper's, or for images up to 64 pixels 100 epochs, --lr-base 4e-3, --drop-path 0.05"
+        "recipe",
+        "defaults: the paper's, or for images up to 64 pixels 100 epochs, --lr-base 4e-3, --drop-path 0.05",
     )
     whole = ("epochs", "batch-size", "lr-base-size", "warmup-epochs", "crop-padding", "val-interval", "seed")
     for name, text in {
@@ -65,7 +68,8 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         "clip-grad": "largest gradient norm",
         "smoothing": "label smoothing",
         "drop-path": "stochastic depth of the last layer",
-        "crop-padding": "pixels around images up to 32 pixels before a random crop (default an eighth of the side)",
+        "crop-padding": "pixels around images up to 32 pixels before a random crop (default an eighth of "
+        "the side)",
         "hflip": "probability of a horizontal flip",
         "crop-pct": "share of the resized test image that is kept",
         "val-interval": "epochs between two reports of the named subnets' accuracy",
@@ -79,7 +83,9 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
     }.items():
         group.add_argument(f"--{name}", type=float, nargs=2, metavar="X", help=text)
     group.add_argument("--interpolation", metavar="NAME", help="bicubic or bilinear resizing")
-    group.add_argument("--precision", choices=("fp32", "bf16", "fp16"), help="automatic mixed precision, or fp32")
+    group.add_argument(
+        "--precision", choices=("fp32", "bf16", "fp16"), help="automatic mixed precision, or fp32"
+    )
 
 
 def recipe_of(arguments: argparse.Namespace, space: SearchSpace) -> Recipe:
@@ -217,7 +223,9 @@ class TrainJob:
         }
         validation = splits.test if held_out is None else held_out
         target = pick_device(device)
-        return cls(space, recipe, training, held_out, validation, transforms, jsonable(facts), workers, target)
+        return cls(
+            space, recipe, training, held_out, validation, transforms, jsonable(facts), workers, target
+        )
 
     def run(self, output: Path) -> None:
         """Train into a folder, or go on with the training whose state the folder holds."""
@@ -244,9 +252,7 @@ class TrainJob:
         )
 
 
-def hold_out(
-    source: ImageSource, selection: str | None, seed: int
-) -> tuple[ImageSource, ImageSource | None]:
+def hold_out(source: ImageSource, selection: str | None, seed: int) -> tuple[ImageSource, ImageSource | None]:
     """Split the training images into those that are trained on and those that the search selects by.
 
     Args:
@@ -259,7 +265,9 @@ def hold_out(
     """
     from ..data import default_per_class, draw_selection, parse_selection, read_selection, split_selection
 
-    wanted = parse_selection(f"{default_per_class(source.targets)}-per-class" if selection is None else selection)
+    wanted = parse_selection(
+        f"{default_per_class(source.targets)}-per-class" if selection is None else selection
+    )
     if wanted.none:
         return source, None
     indices = (

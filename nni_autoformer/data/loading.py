@@ -20,8 +20,8 @@ from .sources import ImageSource
 class TrainImages(Dataset):
     """Randomly transformed images; the item (epoch, index) is always the same.
 
-    The transforms of torchvision and timm draw from the global streams of Python, NumPy and torch, so these are seeded
-    for each image; outside of a worker process they are put back afterwards.
+    The transforms of torchvision and timm draw from the global streams of Python, NumPy and torch, so these
+    are seeded for each image; outside of a worker process they are put back afterwards.
 
     Args:
         source: the images.
@@ -62,8 +62,8 @@ def _seeded(seed: int) -> Iterator[None]:
 class EpochSampler(Sampler[tuple[int, int]]):
     """The order of an epoch's images as (epoch, index) pairs, so that an item says which epoch it is for.
 
-    Every global batch holds the same images for any number of ranks; each rank takes its part of it. What does not fill
-    a global batch is left for another epoch, unless there is no full batch at all.
+    Every global batch holds the same images for any number of ranks; each rank takes its part of it. What
+    does not fill a global batch is left for another epoch, unless there is no full batch at all.
 
     Args:
         length: how many images there are.

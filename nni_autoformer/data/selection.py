@@ -46,12 +46,16 @@ def parse_selection(text: str) -> Selection:
             raise ConfigError(f"--selection {text}: at least one image per class is needed, or 'none'.")
         return Selection(per_class=int(match[1]))
     if not Path(text).is_file():
-        raise ConfigError(f"--selection {text}: this is neither 'none', nor as in '100-per-class', nor a file.")
+        raise ConfigError(
+            f"--selection {text}: this is neither 'none', nor as in '100-per-class', nor a file."
+        )
     return Selection(file=Path(text))
 
 
 def default_per_class(targets: np.ndarray) -> int:
-    """How many images per class to hold out: 100, but at most a fifth of the smallest class, and at least one."""
+    """How many images per class to hold out: 100, but at most a fifth of the smallest class, and at least
+    one.
+    """
     return max(1, min(DEFAULT_PER_CLASS, int(np.bincount(targets).min()) // 5))
 
 
@@ -74,7 +78,8 @@ def draw_selection(source: ImageSource, per_class: int, seed: int = 0) -> list[i
         members = np.flatnonzero(source.targets == number).tolist()
         if len(members) <= per_class:
             raise ConfigError(
-                f"--selection {per_class}-per-class leaves nothing to train on: class '{name}' has {len(members)} "
+                f"--selection {per_class}-per-class leaves nothing to train on: class '{name}' has "
+                f"{len(members)} "
                 "training images."
             )
         chosen += generator(seed, "selection", number).sample(members, per_class)
@@ -105,7 +110,8 @@ def read_selection(path: str | Path, source: ImageSource) -> list[int]:
     positions = {name: i for i, name in enumerate(source.identifiers)}
     if unknown := [name for name in names if name not in positions]:
         raise ConfigError(
-            f"{path}: {len(unknown)} of {len(names)} listed images are not among the training images, the first is "
+            f"{path}: {len(unknown)} of {len(names)} listed images are not among the training images, the "
+            "first is "
             f"'{unknown[0]}'."
         )
     return sorted(positions[name] for name in names)

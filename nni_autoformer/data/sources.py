@@ -25,8 +25,8 @@ class ImageSource:
     """One split of a data set: images by number, decoded when they are asked for.
 
     Attributes:
-        identifiers: a stable name of each image, which selection lists use: for a folder the path below the data's
-            root with forward slashes, else the split and the number, as in 'train/00017'.
+        identifiers: a stable name of each image, which selection lists use: for a folder the path below the
+            data's root with forward slashes, else the split and the number, as in 'train/00017'.
         targets: class of each image, (images,) int64.
         classes: names of the classes, in the order of their numbers.
         opener: opens one image by its identifier's position in the whole split; may raise what Pillow raises.
@@ -54,7 +54,8 @@ class ImageSource:
             return self.opener(int(self.indices[index])).convert(self.mode)
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
             raise ConfigError(
-                f"{self.identifiers[index]}: the file cannot be read as an image ({type(error).__name__}: {error})."
+                f"{self.identifiers[index]}: the file cannot be read as an image ({type(error).__name__}: "
+                f"{error})."
             ) from None
 
     def subset(self, indices: Sequence[int]) -> ImageSource:
@@ -87,7 +88,8 @@ def open_data(dataset: str, root: str | Path | None, in_chans: int = 3, download
     """Open a data set by name; no image is decoded yet.
 
     Args:
-        dataset: 'folder' (`root/train/CLASS/…` and `root/val/CLASS/…` or `root/test/CLASS/…`), 'cifar10' or 'digits'.
+        dataset: 'folder' (`root/train/CLASS/…` and `root/val/CLASS/…` or `root/test/CLASS/…`), 'cifar10' or
+            'digits'.
         root: folder of the images; 'digits' needs none.
         in_chans: channels that the network wants: 1 or 3.
         download: let torchvision download CIFAR-10 into `root`.
@@ -106,7 +108,9 @@ def open_data(dataset: str, root: str | Path | None, in_chans: int = 3, download
         return _cifar10(root, MODES[in_chans], download)
     if dataset == "folder":
         return _folder(root, MODES[in_chans])
-    raise ConfigError(f"--dataset {dataset}: there is no such data set; known are folder, cifar10 and digits.")
+    raise ConfigError(
+        f"--dataset {dataset}: there is no such data set; known are folder, cifar10 and digits."
+    )
 
 
 def _statistics(mode: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -134,7 +138,9 @@ def _folder(root: Path, mode: str) -> DataSplits:
             for name, only in (("train", here), (held[0], there))
             if only
         ]
-        raise ConfigError(f"--data {root}: train/ and {held[0]}/ hold different classes ({'; '.join(parts)}).")
+        raise ConfigError(
+            f"--data {root}: train/ and {held[0]}/ hold different classes ({'; '.join(parts)})."
+        )
     return DataSplits(train, test, *_statistics(mode))
 
 
@@ -149,7 +155,8 @@ def _folder_split(root: Path, name: str, mode: str) -> ImageSource:
             raise ConfigError(f"--data {root}: {name}/ holds no class folders.") from None
         empty = [label for label in classes if not _has_image(root / name / label, IMG_EXTENSIONS)]
         raise ConfigError(
-            f"--data {root}: {name}/ has classes without an image: {', '.join(empty[:3])} ({error.args[0][:60]}…)."
+            f"--data {root}: {name}/ has classes without an image: {', '.join(empty[:3])} "
+            f"({error.args[0][:60]}…)."
         ) from None
     files = [path for path, _ in samples]
     return ImageSource(
@@ -209,7 +216,8 @@ def _cifar10(root: Path, mode: str, download: bool) -> DataSplits:
         except OSError as error:
             raise ConfigError(f"--download: CIFAR-10 could not be fetched into {root} ({error}).") from None
         sources.append(_array_source(split, data.data, np.array(data.targets), list(data.classes), mode))
-    return DataSplits(*sources, *_statistics(mode))
+    train, test = sources
+    return DataSplits(train, test, *_statistics(mode))
 
 
 def _digits(mode: str) -> DataSplits:

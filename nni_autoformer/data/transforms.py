@@ -1,4 +1,6 @@
-"""Transforms from a decoded image to 8-bit pixels, from torchvision's and timm's parts, and the normalisation."""
+"""Transforms from a decoded image to 8-bit pixels, from torchvision's and timm's parts, and the
+normalisation.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +15,9 @@ from ..errors import ConfigError
 from ..space import ModelConfig
 
 TINY_IMAGE = 32
-"""Up to this side in pixels images are cropped with padding instead of resized, as DeiT's code does for CIFAR."""
+"""Up to this side in pixels images are cropped with padding instead of resized, as DeiT's code does for
+CIFAR.
+"""
 
 INTERPOLATIONS = {
     "bicubic": transforms.InterpolationMode.BICUBIC,
@@ -33,8 +37,8 @@ def train_transform(
 ) -> transforms.Compose:
     """The random transform of training images: a Pillow image to 8-bit pixels (channels, height, width).
 
-    Images above 32 pixels: a random crop of random size and shape, resized (the published recipe's). Up to 32 pixels: the
-    image at its size, padded by an eighth and cropped at random. Both: a horizontal flip.
+    Images above 32 pixels: a random crop of random size and shape, resized (the published recipe's). Up to
+    32 pixels: the image at its size, padded and cropped at random. Both: a horizontal flip.
 
     Args:
         model: gives the image's size.
@@ -50,7 +54,9 @@ def train_transform(
     if not 0 <= hflip <= 1:
         raise ConfigError(f"--hflip is {hflip}; it should be from 0 to 1.")
     if not 0 < scale[0] <= scale[1] <= 1:
-        raise ConfigError(f"--scale is {scale[0]} {scale[1]}; it should be two ascending shares above 0, up to 1.")
+        raise ConfigError(
+            f"--scale is {scale[0]} {scale[1]}; it should be two ascending shares above 0, up to 1."
+        )
     if not 0 < ratio[0] <= ratio[1]:
         raise ConfigError(f"--ratio is {ratio[0]} {ratio[1]}; it should be two ascending numbers above 0.")
     if crop_padding is not None and crop_padding < 0:
@@ -72,7 +78,8 @@ def eval_transform(
 ) -> transforms.Compose:
     """The transform of evaluated images: a Pillow image to 8-bit pixels (channels, height, width).
 
-    The image is resized so that its centre crop keeps a share of each side: 224 pixels from a short side of 256 (paper).
+    The image is resized so that its centre crop keeps a share of each side: 224 pixels from a short side of
+    256 (paper).
 
     Args:
         model: gives the image's size.

@@ -1,13 +1,15 @@
 """Weight entanglement (paper section 3.3): each layer of the supernet is one slice of its largest self.
 
-A layer has three names. The plain one, from `layers.py`, is pure PyTorch. Its mutable twin takes NNI's choices as sizes
-and is what the model space is written with. The entangled one stands in the supernet: NNI's one-shot strategy puts it in
-the twin's place. Its one slicing rule, `sliced`, gives the tensors of the plain layer of the sampled sizes; the forward
-pass, NNI's freezing and the extraction of a subnet all use it, so a subnet cannot differ from its supernet.
+A layer has three names. The plain one, from `layers.py`, is pure PyTorch. Its mutable twin takes NNI's
+choices as sizes and is what the model space is written with. The entangled one stands in the supernet: NNI's
+one-shot strategy puts it in the twin's place. Its one slicing rule, `sliced`, gives the tensors of the plain
+layer of the sampled sizes; the forward pass, NNI's freezing and the extraction of a subnet all use it, so a
+subnet cannot differ from its supernet.
 
-The supernet keeps the published layout of its tensors: rows 3j, 3j+1 and 3j+2 of the qkv weight are channel j of query,
-key and value, so the first 3 x 64 x heads rows are whole heads; the qkv bias is not interleaved, its first 3 x 64 x heads
-entries are cut into three runs. The rule gives timm's layout (queries, keys, values), which the plain layers know.
+The supernet keeps the published layout of its tensors: rows 3j, 3j+1 and 3j+2 of the qkv weight are channel j
+of query, key and value, so the first 3 x 64 x heads rows are whole heads; the qkv bias is not interleaved,
+its first 3 x 64 x heads entries are cut into three runs. The rule gives timm's layout (queries, keys,
+values), which the plain layers know.
 """
 
 from __future__ import annotations
@@ -26,27 +28,27 @@ from ..architecture import HEAD_DIM
 from .layers import Attention, Head, LinearMap, Mlp, PatchEmbed, Tokens, add_tokens, mlp, patch_tokens
 
 
-class MutablePatchEmbed(ParametrizedModule, PatchEmbed, wraps=PatchEmbed):
+class MutablePatchEmbed(ParametrizedModule, PatchEmbed, wraps=PatchEmbed):  # type: ignore[call-arg]
     """`PatchEmbed` with a choice for `embed_dim`."""
 
 
-class MutableTokens(ParametrizedModule, Tokens, wraps=Tokens):
+class MutableTokens(ParametrizedModule, Tokens, wraps=Tokens):  # type: ignore[call-arg]
     """`Tokens` with a choice for `embed_dim`."""
 
 
-class MutableLayerNorm(ParametrizedModule, nn.LayerNorm, wraps=nn.LayerNorm):
+class MutableLayerNorm(ParametrizedModule, nn.LayerNorm, wraps=nn.LayerNorm):  # type: ignore[call-arg]
     """`LayerNorm` with a choice for `normalized_shape`."""
 
 
-class MutableAttention(ParametrizedModule, Attention, wraps=Attention):
+class MutableAttention(ParametrizedModule, Attention, wraps=Attention):  # type: ignore[call-arg]
     """`Attention` with choices for `embed_dim` and `num_heads`."""
 
 
-class MutableMlp(ParametrizedModule, Mlp, wraps=Mlp):
+class MutableMlp(ParametrizedModule, Mlp, wraps=Mlp):  # type: ignore[call-arg]
     """`Mlp` with choices for `embed_dim` and `hidden_features`."""
 
 
-class MutableHead(ParametrizedModule, Head, wraps=Head):
+class MutableHead(ParametrizedModule, Head, wraps=Head):  # type: ignore[call-arg]
     """`Head` with a choice for `in_features`."""
 
 

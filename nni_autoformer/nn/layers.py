@@ -1,8 +1,8 @@
 """The plain layers that a finished subnet is made of: pure PyTorch, in timm's layout, ignorant of NNI.
 
-The arithmetic of a layer stands once, in a function of its linear maps (`attention`, `mlp`, …). A plain layer calls it
-with its own modules, so that wrappers around them (adapters, quantisation) take effect; the supernet's layer in
-`entangled.py` calls it with slices of the largest weights.
+The arithmetic of a layer stands once, in a function of its linear maps (`attention`, `mlp`, …). A plain layer
+calls it with its own modules, so that wrappers around them (adapters, quantisation) take effect; the
+supernet's layer in `entangled.py` calls it with slices of the largest weights.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def mlp(x: Tensor, fc1: LinearMap, fc2: LinearMap) -> Tensor:
 
 
 def pool(x: Tensor, global_pool: str) -> Tensor:
-    """(batch, 1 + patches, channels) to (batch, channels): mean of the patches ('avg') or class token ('token')."""
+    """(batch, 1 + patches, channels) to (batch, channels): mean of the patches ('avg') or class token
+    ('token').
+    """
     return x[:, 1:].mean(dim=1) if global_pool == "avg" else x[:, 0]
 
 
@@ -153,7 +155,10 @@ class Attention(nn.Module):
         """Attention with this layer's relative position and the given linear maps, see `attention`."""
         if self.token_grid is None:
             return attention(x, qkv, proj, num_heads)
-        key_tables, value_tables = self.rel_pos_embed_k(self.token_grid), self.rel_pos_embed_v(self.token_grid)
+        key_tables, value_tables = (
+            self.rel_pos_embed_k(self.token_grid),
+            self.rel_pos_embed_v(self.token_grid),
+        )
         return attention(x, qkv, proj, num_heads, key_tables, value_tables, self.token_grid)
 
     def forward(self, x: Tensor) -> Tensor:

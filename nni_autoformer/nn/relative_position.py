@@ -1,19 +1,20 @@
 """2-D relative position on keys and values as one attention call, without any N x N x 64 table.
 
-For two patches i and j the published rule (paper section 3.2, after Shaw et al. 2018) adds to key and value the vector
+For two patches i and j the published rule (paper section 3.2, after Shaw et al. 2018) adds to key and value
+the vector
 
     r_ij = V[clip(row_j - row_i) + L + 1] + H[clip(col_j - col_i) + L + 1],      clip to -L .. L,
 
-and V[0] + H[0] for a pair with the class token. q_i . r_ij only depends on j through j's row, column and being the class
-token, so it is a dot product with one-hot vectors:
+and V[0] + H[0] for a pair with the class token. q_i . r_ij only depends on j through j's row, column and
+being the class token, so it is a dot product with one-hot vectors:
 
     query channels   q_i | q_i . V[row offsets]  | q_i . H[column offsets] | q_i . (V[0] + H[0])
     key channels     k_j | one-hot of j's row    | one-hot of j's column   | 1 for the class token
     value channels   v_j | the same one-hot channels
 
-One `scaled_dot_product_attention` over these channels has the position term in its logits, and its extra output channels
-are the attention mass per row, per column and on the class token, which one small product turns into the values' term.
-The width is a multiple of 8 and there is no mask, so fused kernels take it.
+One `scaled_dot_product_attention` over these channels has the position term in its logits, and its extra
+output channels are the attention mass per row, per column and on the class token, which one small product
+turns into the values' term. The width is a multiple of 8 and there is no mask, so fused kernels take it.
 """
 
 from __future__ import annotations
@@ -68,8 +69,8 @@ class RelativePosition2D(nn.Module):
     """The learned offsets of one layer for keys, or for values.
 
     Args:
-        max_relative_position: L; both tables have 2L + 2 rows of 64 channels. Row 0 is for pairs with the class token,
-            row L + 1 for the same row or column.
+        max_relative_position: L; both tables have 2L + 2 rows of 64 channels. Row 0 is for pairs with the
+            class token, row L + 1 for the same row or column.
     """
 
     def __init__(self, max_relative_position: int) -> None:
@@ -81,7 +82,9 @@ class RelativePosition2D(nn.Module):
         nn.init.trunc_normal_(self.embeddings_table_h, std=0.02)
 
     def forward(self, grid: TokenGrid) -> tuple[Tensor, Tensor, Tensor]:
-        """The tables as a grid needs them: (rows, rows, 64), (columns, columns, 64), and (64,) for the class token."""
+        """The tables as a grid needs them: (rows, rows, 64), (columns, columns, 64), and (64,) for the class
+        token.
+        """
         vertical, horizontal = self.embeddings_table_v, self.embeddings_table_h
         return vertical[grid.row_index], horizontal[grid.column_index], vertical[0] + horizontal[0]
 
@@ -116,7 +119,8 @@ def relative_attention(
 def _query_channels(query: Tensor, tables: Tables, grid: TokenGrid, width: int) -> Tensor:
     """Each patch's products with its own tables, (batch, heads, 1 + patches, width).
 
-    The class token's channels stay zero: its term is the same for every key, and softmax does not see a constant.
+    The class token's channels stay zero: its term is the same for every key, and softmax does not see a
+    constant.
     """
     vertical, horizontal, class_token = (table.to(query.dtype) for table in tables)
     patches = query[:, :, 1:]
@@ -129,7 +133,9 @@ def _query_channels(query: Tensor, tables: Tables, grid: TokenGrid, width: int) 
 
 
 def _value_term(mass: Tensor, tables: Tables, grid: TokenGrid) -> Tensor:
-    """The values' term from the attention mass per row, column and class token, (batch, heads, 1 + patches, 64)."""
+    """The values' term from the attention mass per row, column and class token, (batch, heads, 1 + patches,
+    64).
+    """
     vertical, horizontal, class_token = (table.to(mass.dtype) for table in tables)
     rows, columns = grid.rows, grid.columns
     on_class = mass[..., rows + columns, None] * class_token
@@ -137,6 +143,6 @@ def _value_term(mass: Tensor, tables: Tables, grid: TokenGrid) -> Tensor:
     by_row = torch.einsum("bhrcp,rpd->bhrcd", patches[..., :rows], vertical)
     by_column = torch.einsum("bhrcp,cpd->bhrcd", patches[..., rows : rows + columns], horizontal)
     of_patches = (by_row + by_column).flatten(2, 3) + on_class[:, :, 1:]
-    # every pair of the class token's query is a pair with the class token, so all of its mass meets one vector
+    # every pair of the class token's query is a pair with the class token: all of its mass meets one vector
     total = mass[:, :, :1, :rows].sum(-1, keepdim=True) * class_token
     return torch.cat((on_class[:, :, :1] + total, of_patches), dim=2)

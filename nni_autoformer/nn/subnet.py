@@ -15,15 +15,15 @@ class Subnet(nn.Module):
     """One architecture with weights of its own; needs neither the supernet nor NNI to load and run.
 
     Its state dict has the keys of timm's `VisionTransformer` (`patch_embed.proj`, `cls_token`, `pos_embed`,
-    `blocks.{i}.norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`, `mlp.fc2`, `norm`, `head`) and, per block, four
-    tables `attn.rel_pos_embed_{k,v}.embeddings_table_{v,h}`.
+    `blocks.{i}.norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`, `mlp.fc2`, `norm`, `head`) and, per
+    block, four tables `attn.rel_pos_embed_{k,v}.embeddings_table_{v,h}`.
 
     Args:
         architecture: the sizes.
         model: the network around them.
         drop_path_rate: of the last layer of the supernet; earlier layers have less, linearly.
-        supernet_depth: over how many layers the rate rises. The published code does not rescale it to the subnet's
-            own depth, which is what None does.
+        supernet_depth: over how many layers the rate rises. The published code does not rescale it to the
+            subnet's own depth, which is what None does.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Accuracy of subnets with inherited weights: nothing is copied per candidate, and images are decoded once."""
+"""Accuracy of subnets with inherited weights: no copy per candidate, images decoded once."""
 
 from __future__ import annotations
 
@@ -18,13 +18,14 @@ from ..data.transforms import normalise
 from ..devices import AUTOCAST, pick_device
 from ..model import AutoFormer
 
+
 @dataclass(frozen=True)
 class Accuracy:
     """How many of the images a network names right.
 
     Attributes:
-        top1, top5: percent of the images whose class is the first, or among the first five. With fewer than five
-            classes, top5 counts as many as there are.
+        top1, top5: percent of the images whose class is the first, or among the first five. With fewer than
+            five classes, top5 counts as many as there are.
         images: how many were evaluated.
     """
 
@@ -47,7 +48,8 @@ def measure(
     """Evaluate a network on all images.
 
     Args:
-        network: from normalised images (batch, channels, height, width) to logits; on `device`, in evaluation mode.
+        network: from normalised images (batch, channels, height, width) to logits; on `device`, in evaluation
+            mode.
         images: 8-bit images and their classes.
         mean, std: per channel, of images scaled to 0..1.
         batch_size: images per forward pass.
@@ -76,8 +78,9 @@ def measure(
 class SubnetEvaluator(Evaluator):
     """NNI's evaluator of subnets with inherited weights (paper section 3.4).
 
-    Within a supernet's own experiment it chooses the subnet on the live supernet, where NNI would copy the supernet for
-    every candidate. A trial reports top-1 as its metric, top-5 beside it; `evaluate` is for any network, outside of NNI too.
+    Within a supernet's own experiment it chooses the subnet on the live supernet, where NNI would copy the
+    supernet for every candidate. A trial reports top-1 as its metric, top-5 beside it; `evaluate` is for any
+    network, outside of NNI too.
 
     Args:
         images: the selection set, decoded.
@@ -115,6 +118,7 @@ class SubnetEvaluator(Evaluator):
             precision=self.precision,
             on_batch=on_batch,
         )
+
     def _execute(self, model: ExecutableModelSpace) -> Accuracy:
         accuracy = self.evaluate(self._network(model))
         nni.report_final_result({"default": accuracy.top1, **asdict(accuracy)})

@@ -1,8 +1,10 @@
-"""Evolutionary search (paper section 3.4) as ask and tell: it proposes subnets, and never evaluates one itself.
+"""Evolutionary search (paper section 3.4) as ask and tell: it proposes subnets, and never evaluates one
+itself.
 
-The published algorithm without its faults: the last generation is ranked too, no subnet is proposed twice, limits that
-nothing meets are an error, and a search can stop at any moment and go on later. Every proposal draws from a generator of
-its own, so the search is the same however many candidates are evaluated at once and in whatever order answers arrive.
+The published algorithm without its faults: the last generation is ranked too, no subnet is proposed twice,
+limits that nothing meets are an error, and a search can stop at any moment and go on later. Every proposal
+draws from a generator of its own, so the search is the same however many candidates are evaluated at once and
+in whatever order answers arrive.
 """
 
 from __future__ import annotations
@@ -23,7 +25,9 @@ from .limits import Limits
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
 
 OPERATOR_DRAWS = 100
-"""How often a mutation or a crossover tries for a new subnet within the limits before a random one takes its place."""
+"""How often a mutation or a crossover tries for a new subnet within the limits before a random one takes its
+place.
+"""
 
 RANDOM_DRAWS = 10_000
 """How often a random subnet is drawn before the search concludes that no new one is left."""
@@ -76,7 +80,8 @@ class EvolutionConfig:
                 raise ConfigError(f"--{flag} is {getattr(self, name)}; it should be from 0 to 1.")
         if self.num_mutations + self.num_crossovers > self.population_size:
             raise ConfigError(
-                f"--num-mutations {self.num_mutations} and --num-crossovers {self.num_crossovers} are more than "
+                f"--num-mutations {self.num_mutations} and --num-crossovers {self.num_crossovers} are more "
+                "than "
                 f"--population-size {self.population_size}."
             )
 
@@ -127,7 +132,8 @@ class Evolution:
         self._first = self._random(generator(config.seed, "proposal", 0, 0))
         if self._first is None:
             raise ConfigError(
-                f"no subnet within the limits was found in '{space.name}' in {RANDOM_DRAWS:,} draws; widen the limits."
+                f"no subnet within the limits was found in '{space.name}' in {RANDOM_DRAWS:,} draws; widen "
+                "the limits."
             )
 
     @property
@@ -141,7 +147,9 @@ class Evolution:
         return self.config.population_size * self.config.generations
 
     def ask(self) -> Candidate | Answer:
-        """The next candidate, or that all of the generation are out (`WAIT`), or that the search is over (`DONE`)."""
+        """The next candidate, or that all of the generation are out (`WAIT`), or that the search is over
+        (`DONE`).
+        """
         if self._again:
             return self._again.pop(0)
         if self._closed:
@@ -172,7 +180,9 @@ class Evolution:
         self._accuracies[number] = float(accuracy)
 
     def ranking(self) -> list[tuple[Candidate, float]]:
-        """All candidates with an accuracy, of all generations, best first; equal ones in the order of proposal."""
+        """All candidates with an accuracy, of all generations, best first; equal ones in the order of
+        proposal.
+        """
         order = sorted(self._accuracies, key=lambda number: (-self._accuracies[number], number))
         return [(self._candidates[number], self._accuracies[number]) for number in order]
 
@@ -301,21 +311,26 @@ class Evolution:
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Go on where another search stopped; candidates without an answer are asked again first, in their order.
+        """Go on where another search stopped; candidates without an answer are asked again first, in their
+        order.
 
         Raises:
-            ConfigError: the state is of a search in another space, under other limits or with another configuration.
+            ConfigError: the state is of a search in another space, under other limits or with another
+                configuration.
         """
         mine, theirs = self._setting(), state["setting"]
         for part, values in mine.items():
             for key, value in values.items():
                 if theirs[part].get(key) != value:
                     raise ConfigError(
-                        f"the search cannot be resumed: {part}.{key} was {theirs[part].get(key)} and is {value} now."
+                        f"the search cannot be resumed: {part}.{key} was {theirs[part].get(key)} and is "
+                        f"{value} now."
                     )
         self._generation, self._closed = state["generation"], state["closed"]
         self._candidates = [
-            Candidate(number, entry["generation"], Architecture.from_dict(entry["architecture"]), entry["origin"])
+            Candidate(
+                number, entry["generation"], Architecture.from_dict(entry["architecture"]), entry["origin"]
+            )
             for number, entry in enumerate(state["candidates"])
         ]
         self._accuracies = {
@@ -324,4 +339,6 @@ class Evolution:
             if entry["accuracy"] is not None
         }
         self._seen = {candidate.architecture for candidate in self._candidates}
-        self._again = [candidate for candidate in self._candidates if candidate.number not in self._accuracies]
+        self._again = [
+            candidate for candidate in self._candidates if candidate.number not in self._accuracies
+        ]

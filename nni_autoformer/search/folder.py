@@ -19,8 +19,9 @@ BEST_FILE = "best.yaml"
 class SearchFolder:
     """The files of one search.
 
-    The state is written by rename after every answer, so a search that is killed goes on from its last answer. The list
-    of candidates is appended to; after a resume it is written again from the state, which is the newer one.
+    The state is written by rename after every answer, so a search that is killed goes on from its last
+    answer. The list of candidates is appended to; after a resume it is written again from the state, which is
+    the newer one.
 
     Args:
         folder: where the files go; made if it is missing.
@@ -44,7 +45,9 @@ class SearchFolder:
         state = read_json(path)
         self.evolution.load_state_dict(state["evolution"])
         self._details = state["details"]
-        rows = sorted((self._row(*entry) for entry in self.evolution.ranking()), key=lambda row: row["number"])
+        rows = sorted(
+            (self._row(*entry) for entry in self.evolution.ranking()), key=lambda row: row["number"]
+        )
         write_text(self.folder / CANDIDATES_FILE, "".join(json.dumps(row) + "\n" for row in rows))
         return True
 

@@ -18,8 +18,8 @@ class Limits:
 
     Attributes:
         min_params, max_params: millions of parameters.
-        min_macs, max_macs: billions of multiply-accumulates of one image, as `complexity.macs` counts them: without
-            those of the relative position.
+        min_macs, max_macs: billions of multiply-accumulates of one image, as `complexity.macs` counts them:
+            without those of the relative position.
     """
 
     min_params: float | None = None
@@ -36,7 +36,9 @@ class Limits:
             if low is None and high is None:
                 continue
             cost = count(architecture, model)
-            if low is not None and cost < _exact(low, unit) or high is not None and cost > _exact(high, unit):
+            if (low is not None and cost < _exact(low, unit)) or (
+                high is not None and cost > _exact(high, unit)
+            ):
                 return False
         return True
 
@@ -44,8 +46,8 @@ class Limits:
         """Check the limits against what the subnets of a space cost.
 
         Raises:
-            ConfigError: a lower limit is above its upper one, or no subnet of the space can meet a limit; the sentence
-                gives the space's range.
+            ConfigError: a lower limit is above its upper one, or no subnet of the space can meet a limit; the
+                sentence gives the space's range.
         """
         self._require("params", "M parameters", 10**6, space, params_range)
         self._require("macs", "G MACs", 10**9, space, macs_range)
@@ -62,7 +64,9 @@ class Limits:
         if low is not None and high is not None and low > high:
             raise ConfigError(f"--min-{name} {low:g} is above --max-{name} {high:g}.")
         smallest, largest = range_of(space)
-        spans = f"the subnets of '{space.name}' have {smallest / unit:.6g} to {largest / unit:.6g} {unit_name}"
+        spans = (
+            f"the subnets of '{space.name}' have {smallest / unit:.6g} to {largest / unit:.6g} {unit_name}"
+        )
         if high is not None and _exact(high, unit) < smallest:
             raise ConfigError(f"--max-{name} {high:g}: no subnet meets this limit; {spans}.")
         if low is not None and _exact(low, unit) > largest:
@@ -74,5 +78,5 @@ class Limits:
 
 
 def _exact(limit: float, unit: int) -> Decimal:
-    # 5.867944 * 10**6 is a little below 5867944 in binary floating point; the decimal that the user wrote is meant
+    # 5.867944 * 10**6 is a little below 5867944 in binary floating point; the user's decimal is meant
     return Decimal(str(limit)) * unit

@@ -19,19 +19,18 @@ from .folder import SearchFolder
 class EvolutionStrategy(Strategy):
     """Evolutionary search under limits (paper section 3.4) as a strategy for `NasExperiment`.
 
-    On a trained supernet, ``NasExperiment(supernet, SubnetEvaluator(images, mean, std), EvolutionStrategy(evolution))``
-    evaluates candidates with inherited weights, one after the other, in this process.
+    On a trained supernet, ``NasExperiment(supernet, SubnetEvaluator(images, mean, std),
+    EvolutionStrategy(evolution))`` evaluates candidates with inherited weights, one after the other, in this
+    process.
 
     Args:
         evolution: what is searched, under which limits, for how long.
-        folder: where the state after every answer, all candidates and the best one go; None keeps them in memory. A
-            search that the folder already holds goes on where it was.
+        folder: where the state after every answer, all candidates and the best one go; None keeps them in
+            memory. A search that the folder already holds goes on where it was.
         progress: show a progress bar.
     """
 
-    def __init__(
-        self, evolution: Evolution, folder: str | Path | None = None, progress: bool = True
-    ) -> None:
+    def __init__(self, evolution: Evolution, folder: str | Path | None = None, progress: bool = True) -> None:
         super().__init__()
         self.evolution = evolution
         self.folder = None if folder is None else SearchFolder(folder, evolution)

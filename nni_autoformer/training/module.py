@@ -24,7 +24,8 @@ from .recipe import Recipe
 
 @nni.trace
 class ImageClassification(LightningModule):
-    """The recipe: loss, optimizer and learning rate for 8-bit images (batch, channels, height, width) and labels.
+    """The recipe: loss, optimizer and learning rate for 8-bit images (batch, channels, height, width) and
+    labels.
 
     Args:
         recipe: learning rates, decay and smoothing.
@@ -35,7 +36,9 @@ class ImageClassification(LightningModule):
         super().__init__()
         self.recipe = recipe
         self.mean, self.std = tuple(mean), tuple(std)
-        self.loss = LabelSmoothingCrossEntropy(recipe.smoothing) if recipe.smoothing else nn.CrossEntropyLoss()
+        self.loss = (
+            LabelSmoothingCrossEntropy(recipe.smoothing) if recipe.smoothing else nn.CrossEntropyLoss()
+        )
 
     def forward(self, images: Tensor) -> Tensor:
         """8-bit images to logits (batch, classes)."""
@@ -53,10 +56,11 @@ class ImageClassification(LightningModule):
         return self(batch[0])
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
-        """AdamW with the published decay groups: no decay on biases, norms, class token and absolute position; the
-        relative-position tables are decayed.
+        """AdamW with the published decay groups: no decay on biases, norms, class token and absolute
+        position; the relative-position tables are decayed.
 
-        The schedule is not handed to Lightning: the rate is a function of the step, so a resume needs no state of it.
+        The schedule is not handed to Lightning: the rate is a function of the step, so a resume needs no
+        state of it.
         """
         recipe, trainer = self.recipe, self.trainer
         optimizer = create_optimizer_v2(
@@ -89,18 +93,19 @@ ArchitectureAt = Callable[[int], Architecture]
 
 
 class SupernetModule(RandomSamplingLightningModule):
-    """What the one-shot strategy puts around the recipe: which subnet a step trains, and which ones are validated.
+    """What the one-shot strategy puts around the recipe: which subnet a step trains, and which ones are
+    validated.
 
-    NNI's own module draws the subnet from a generator that the operating system seeds, on each rank another one, and
-    validates another random subnet on every batch. Here the subnet is a function of (seed, step) and the validated
-    subnets have names; their accuracies are logged as `val_acc/{name}`.
+    NNI's own module draws the subnet from a generator that the operating system seeds, on each rank another
+    one, and validates another random subnet on every batch. Here the subnet is a function of (seed, step) and
+    the validated subnets have names; their accuracies are logged as `val_acc/{name}`.
 
     Args:
         training_module: the recipe, see `ImageClassification`.
         seed: of the run.
         subnets: what to validate, by name; None for the space's own named subnets.
-        architecture_at: which subnet an optimizer step trains; None for a uniform draw (paper section 3.3), the same
-            for all micro-batches of a step and on every rank.
+        architecture_at: which subnet an optimizer step trains; None for a uniform draw (paper section 3.3),
+            the same for all micro-batches of a step and on every rank.
     """
 
     def __init__(
@@ -114,7 +119,7 @@ class SupernetModule(RandomSamplingLightningModule):
         self.seed = seed
         self._subnets = subnets
         self._architecture_at = architecture_at
-        self._accuracies: nn.ModuleDict | None = None
+        self._accuracies: Any = None  # a ModuleDict of torchmetrics while validating
 
     @property
     def supernet(self) -> AutoFormer:

@@ -12,7 +12,9 @@ PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """The names on the command line, and Lightning's."""
 
 SMALL_IMAGE = 64
-"""Up to this side in pixels an image counts as small, and `Recipe.for_space` gives the recipe for small images."""
+"""Up to this side in pixels an image counts as small, and `Recipe.for_space` gives the recipe for small
+images.
+"""
 
 
 @dataclass(frozen=True)
@@ -32,7 +34,8 @@ class Recipe:
         smoothing: label smoothing.
         drop_path: stochastic depth of the last layer, rising linearly from 0 in the first.
         scale, ratio: area and aspect ratio of the random crop (images above 32 pixels).
-        crop_padding: pixels around images up to 32 pixels, before a random crop at their size; None means an eighth.
+        crop_padding: pixels around images up to 32 pixels, before a random crop at their size; None means an
+            eighth.
         hflip: probability of a horizontal flip.
         interpolation: of resizing.
         crop_pct: share of the resized test image that is kept; None means 0.875, or 1 up to 32 pixels.
@@ -67,8 +70,8 @@ class Recipe:
 
     @classmethod
     def for_space(cls, space: SearchSpace, **changes: Any) -> Recipe:
-        """The default recipe of a space, with changes: the paper's, or for images up to 64 pixels one with a learning
-        rate and length that suit a small data set (100 epochs, 4e-3 per 512 images, drop path 0.05).
+        """The default recipe of a space, with changes: the paper's, or for images up to 64 pixels one with a
+        learning rate and length that suit a small data set (100 epochs, 4e-3 per 512 images, drop path 0.05).
 
         Raises:
             ConfigError: a value is out of its range.
@@ -99,7 +102,9 @@ class Recipe:
         }
         for flag, (fits, range_) in wanted.items():
             if not fits:
-                raise ConfigError(f"--{flag} is {getattr(self, flag.replace('-', '_'))}; it should be {range_}.")
+                raise ConfigError(
+                    f"--{flag} is {getattr(self, flag.replace('-', '_'))}; it should be {range_}."
+                )
 
     @property
     def warmup(self) -> int:

@@ -39,7 +39,8 @@ def train_supernet(
     Args:
         space: the search space; its number of classes is the data's.
         recipe: how to train.
-        training, validation: the images that are trained on, and those that the named subnets' accuracy is reported on.
+        training, validation: the images that are trained on, and those that the named subnets' accuracy is
+            reported on.
         transforms: of training images and of evaluated ones.
         output: the run's folder, for `supernet.safetensors`, `training.ckpt`, TensorBoard's and NNI's files.
         run: what the checkpoint's header says of the run; must hold `mean` and `std`.
@@ -67,7 +68,7 @@ def train_supernet(
 def build_trainer(
     recipe: Recipe, output: Path, run: Mapping[str, Any], device: torch.device | None = None
 ) -> Trainer:
-    """Lightning's trainer for a supernet: one device, a report of the named subnets, a checkpoint per epoch."""
+    """Lightning's trainer for a supernet: one device, named subnets reported, a checkpoint per epoch."""
     device = device or torch.device("cpu")
     return Trainer(
         max_epochs=recipe.epochs,

@@ -13,10 +13,12 @@ from ..checkpoints import save_supernet
 from ..files import replacing
 from .module import SupernetModule
 
+
 class SaveSupernet(Checkpoint):
     """After every epoch: first the training state, then the supernet, each by rename.
 
-    A run that dies between the two resumes from the state, which is the newer one, and writes the supernet again.
+    A run that dies between the two resumes from the state, which is the newer one, and writes the supernet
+    again.
 
     Args:
         supernet: where the supernet goes, a `.safetensors` file.

@@ -15,10 +15,11 @@ from .module import ArchitectureAt, SupernetModule
 
 
 class SupernetTraining(RandomOneShot):
-    """Train an entangled supernet: one random subnet per step (paper section 3.3), on top of NNI's `RandomOneShot`.
+    """Train an entangled supernet: one random subnet per step (paper section 3.3), on top of NNI's
+    `RandomOneShot`.
 
-    Use it as any strategy of NNI: ``NasExperiment(AutoFormer(space), evaluator, SupernetTraining(seed=0)).run()``; the
-    trained supernet is ``strategy.supernet`` afterwards.
+    Use it as any strategy of NNI: ``NasExperiment(AutoFormer(space), evaluator,
+    SupernetTraining(seed=0)).run()``; the trained supernet is ``strategy.supernet`` afterwards.
 
     Args:
         seed: of the initial weights, the subnets and everything that the network draws while training.

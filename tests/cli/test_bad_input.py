@@ -47,10 +47,22 @@ def no_heavy_work(monkeypatch):
         ("name: x\nname: y\n", "the key 'name' stands here a second time"),
         ("chioces: {}\n", "unknown key 'chioces'"),
         ("choices: {embed_dim: [8], depth: [1], num_heads: [1]}\n", "the key 'choices.mlp_ratio' is missing"),
-        ("choices: {embed_dim: [], depth: [1], num_heads: [1], mlp_ratio: [1]}\n", r"choices.embed_dim is []"),
-        ("choices: {embed_dim: [8], depth: [1], num_heads: [0], mlp_ratio: [1]}\n", "choices.num_heads holds 0"),
-        ("choices: {embed_dim: [-8], depth: [1], num_heads: [1], mlp_ratio: [1]}\n", "choices.embed_dim holds -8"),
-        ("choices: {embed_dim: [8], depth: [1.5], num_heads: [1], mlp_ratio: [1]}\n", "choices.depth holds 1.5"),
+        (
+            "choices: {embed_dim: [], depth: [1], num_heads: [1], mlp_ratio: [1]}\n",
+            r"choices.embed_dim is []",
+        ),
+        (
+            "choices: {embed_dim: [8], depth: [1], num_heads: [0], mlp_ratio: [1]}\n",
+            "choices.num_heads holds 0",
+        ),
+        (
+            "choices: {embed_dim: [-8], depth: [1], num_heads: [1], mlp_ratio: [1]}\n",
+            "choices.embed_dim holds -8",
+        ),
+        (
+            "choices: {embed_dim: [8], depth: [1.5], num_heads: [1], mlp_ratio: [1]}\n",
+            "choices.depth holds 1.5",
+        ),
     ],
 )
 def test_a_bad_space(tmp_path, fails, text, words):
@@ -180,7 +192,10 @@ def test_data_with_other_classes_than_the_checkpoint(tmp_path, fails, toy, make_
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--max-params 0.000001", "--max-params 1e-06: no subnet meets this limit; the subnets of 'toy' have"),
+        (
+            "--max-params 0.000001",
+            "--max-params 1e-06: no subnet meets this limit; the subnets of 'toy' have",
+        ),
         ("--min-macs 5", "--min-macs 5: no subnet"),
         ("--min-params 2 --max-params 1", "is above"),
         ("--population-size 0", "--population-size is 0"),
@@ -192,7 +207,9 @@ def test_data_with_other_classes_than_the_checkpoint(tmp_path, fails, toy, make_
     ],
 )
 def test_a_bad_flag_of_search(tmp_path, fails, toy, flags, words):
-    command = f"search --space {toy}/space.yaml --data {toy}/images --checkpoint {toy}/run/supernet.safetensors"
+    command = (
+        f"search --space {toy}/space.yaml --data {toy}/images --checkpoint {toy}/run/supernet.safetensors"
+    )
     assert words in fails(f"{command} --output {tmp_path / 'run'} {flags}")
     assert not (tmp_path / "run").exists()
 
@@ -201,7 +218,9 @@ def test_a_selection_list_that_was_changed(tmp_path, fails, toy):
     import shutil
 
     shutil.copytree(toy / "run", tmp_path / "copy")
-    command = f"search --data {toy}/images --checkpoint {tmp_path}/copy/supernet.safetensors --output {tmp_path}/s"
+    command = (
+        f"search --data {toy}/images --checkpoint {tmp_path}/copy/supernet.safetensors --output {tmp_path}/s"
+    )
     listed = tmp_path / "copy" / "selection.txt"
     listed.write_text("train/one/00.png\n")
     assert "not the list that" in fails(command)

@@ -23,7 +23,8 @@ def run(command, **kwargs):
 
 
 def test_train_search_test_on_an_image_folder(toy, tmp_path, capsys):
-    data = f"--space {toy}/space.yaml --data {toy}/images --checkpoint {toy}/run/supernet.safetensors --device cpu"
+    data = f"--space {toy}/space.yaml --data {toy}/images --device cpu"
+    data += f" --checkpoint {toy}/run/supernet.safetensors"
     short = "--population-size 4 --num-mutations 2 --num-crossovers 1 --generations 2 --max-params 0.08"
     assert main(f"search {data} {short} --output {tmp_path}/search".split()) == 0
     capsys.readouterr()
@@ -51,7 +52,9 @@ def test_overwrite_starts_anew(toy, toy_command, tmp_path):
 
 
 @pytest.mark.parametrize("workers", ["0", "2"])
-def test_a_corrupt_image_met_while_training_is_named(toy, toy_command, image_folder, tmp_path, capsys, workers):
+def test_a_corrupt_image_met_while_training_is_named(
+    toy, toy_command, image_folder, tmp_path, capsys, workers
+):
     (image_folder / "train" / "two" / "07.png").write_bytes(b"\x89PNG")
     command = toy_command(toy, tmp_path / "run", "--workers", workers, "--selection", "none")
     command[command.index("--data") + 1] = str(image_folder)
@@ -76,7 +79,12 @@ def test_names_of_spaces_work_from_a_wheel_outside_of_the_checkout(tmp_path):
     )
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
     result = subprocess.run(
-        [sys.executable, "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, check=True
+        [sys.executable, "-c", script],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert result.stdout.startswith(str(tmp_path / "site"))
     assert "280804921344" in result.stdout
@@ -86,7 +94,9 @@ def test_the_demo_in_short_and_again(tmp_path, capsys):
     output = tmp_path / "demo"
     assert main(["demo", "--output", str(output), "--epochs", "2", "--device", "cpu"]) == 0
     printed = capsys.readouterr().out
-    expected = "supernet.safetensors candidates.jsonl best.yaml candidates.png summary.txt selection.txt run.json"
+    expected = (
+        "supernet.safetensors candidates.jsonl best.yaml candidates.png summary.txt selection.txt run.json"
+    )
     assert all((output / name).stat().st_size > 0 for name in expected.split())
     assert len((output / "candidates.jsonl").read_text().splitlines()) == 200
     assert (output / "summary.txt").read_text() in printed

@@ -43,7 +43,7 @@ def test_workers_decode_the_same(image_folder):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_a_corrupt_image_is_named(image_folder, workers):
     (image_folder / "train" / "two" / "07.png").write_bytes(b"\x89PNG")
-    with pytest.raises(ConfigError, match="train/two/07.png: the file cannot be read as an image"):
+    with pytest.raises(ConfigError, match=r"train/two/07.png: the file cannot be read as an image"):
         decode(open_data("folder", image_folder).train, eval_transform(MODEL), workers=workers)
 
 

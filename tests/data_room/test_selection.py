@@ -55,9 +55,9 @@ def test_the_flag(tmp_path):
 
 
 def test_a_class_must_keep_images_to_train_on(digits):
-    with pytest.raises(ConfigError, match="leaves nothing to train on: class '0' has 119"):
+    with pytest.raises(ConfigError, match=r"leaves nothing to train on: class '0' has 119"):
         draw_selection(digits, 119)
-    with pytest.raises(ConfigError, match="none is left to train on"):
+    with pytest.raises(ConfigError, match=r"none is left to train on"):
         split_selection(digits, list(range(len(digits))))
 
 
@@ -86,5 +86,5 @@ def test_a_bad_list_is_a_sentence(tmp_path, digits, text, words):
 
 
 def test_a_missing_list_is_a_sentence(digits):
-    with pytest.raises(ConfigError, match="nowhere.txt: the selection list cannot be read"):
+    with pytest.raises(ConfigError, match=r"nowhere.txt: the selection list cannot be read"):
         read_selection(Path("nowhere.txt"), digits)

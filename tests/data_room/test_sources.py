@@ -50,8 +50,14 @@ def remove(folder):
         (lambda root: remove(root), "there is no such folder"),
         (lambda root: remove(root / "train"), "the folder train/ with a folder per class is missing"),
         (lambda root: remove(root / "val"), "a folder val/ or test/ with a folder per class is missing"),
-        (lambda root: [remove(root / "train" / n) for n in ("one", "two", "six")], "train/ holds no class folders"),
-        (lambda root: (root / "val" / "six").rename(root / "val" / "nine"), "only in train/: six; only in val/: nine"),
+        (
+            lambda root: [remove(root / "train" / n) for n in ("one", "two", "six")],
+            "train/ holds no class folders",
+        ),
+        (
+            lambda root: (root / "val" / "six").rename(root / "val" / "nine"),
+            "only in train/: six; only in val/: nine",
+        ),
         (lambda root: (root / "val" / "extra").mkdir(), "val/ has classes without an image: extra"),
     ],
 )
@@ -66,20 +72,20 @@ def test_a_corrupt_image_is_named_when_it_is_first_read(image_folder):
     (image_folder / "train" / "six" / "03.png").write_bytes(b"no image")
     data = open_data("folder", image_folder)
     index = data.train.identifiers.index("train/six/03.png")
-    with pytest.raises(ConfigError, match="train/six/03.png: the file cannot be read as an image"):
+    with pytest.raises(ConfigError, match=r"train/six/03.png: the file cannot be read as an image"):
         data.train.load(index)
     whole = image_folder / "train" / "six" / "04.png"
     whole.write_bytes(whole.read_bytes()[:60])
-    with pytest.raises(ConfigError, match="train/six/04.png"):
+    with pytest.raises(ConfigError, match=r"train/six/04.png"):
         data.train.load(index + 1)
 
 
 def test_missing_or_unknown_data():
-    with pytest.raises(ConfigError, match="--data is missing: --dataset folder"):
+    with pytest.raises(ConfigError, match=r"--data is missing: --dataset folder"):
         open_data("folder", None)
-    with pytest.raises(ConfigError, match="--dataset imagenet: there is no such data set"):
+    with pytest.raises(ConfigError, match=r"--dataset imagenet: there is no such data set"):
         open_data("imagenet", "somewhere")
-    with pytest.raises(ConfigError, match="in_chans is 2"):
+    with pytest.raises(ConfigError, match=r"in_chans is 2"):
         open_data("digits", None, in_chans=2)
 
 
@@ -92,7 +98,9 @@ def test_the_digits_are_split_by_thirds_alike_and_always_the_same():
     assert first.train.targets.tolist() == second.train.targets.tolist()
     for split in (first.train, first.test):
         shares = np.bincount(split.targets) / len(split)
-        assert np.abs(shares - np.bincount(np.r_[first.train.targets, first.test.targets]) / 1797).max() < 0.002
+        assert (
+            np.abs(shares - np.bincount(np.r_[first.train.targets, first.test.targets]) / 1797).max() < 0.002
+        )
     image = first.train.load(0)
     assert image.size == (8, 8)
     assert np.asarray(image).max() == 255
@@ -108,7 +116,7 @@ def test_the_digits_statistics_are_those_of_the_training_images():
 
 
 def test_cifar10_says_where_it_looked(tmp_path):
-    with pytest.raises(ConfigError, match="cifar-10-batches-py and is not there.*--download fetches it"):
+    with pytest.raises(ConfigError, match=r"cifar-10-batches-py and is not there.*--download fetches it"):
         open_data("cifar10", tmp_path)
 
 
@@ -123,7 +131,9 @@ def test_cifar10_in_torchvisions_format(tmp_path, monkeypatch):
         content = {"data": rng.integers(0, 256, (4, 3072), dtype=np.uint8), "labels": [0, 1, 2, 3]}
         (folder / name).write_bytes(pickle.dumps(content))
     (folder / "batches.meta").write_bytes(pickle.dumps({"label_names": list("abcdefghij")}))
-    monkeypatch.setattr("torchvision.datasets.cifar.check_integrity", lambda *_: True)  # md5 of the real files
+    monkeypatch.setattr(
+        "torchvision.datasets.cifar.check_integrity", lambda *_: True
+    )  # md5 of the real files
     data = open_data("cifar10", tmp_path)
     assert (len(data.train), len(data.test)) == (20, 4)
     expected = CIFAR10(str(tmp_path), train=True)

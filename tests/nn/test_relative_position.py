@@ -34,9 +34,7 @@ def plain_attention(query, key, value, keys, values, rows, columns, maximum):
 
 def setup(rows, columns, maximum, dtype=torch.float64, seed=0):
     torch.manual_seed(seed)
-    tensors = [
-        torch.randn(2, 2, 1 + rows * columns, 64, dtype=dtype).requires_grad_() for _ in range(3)
-    ]
+    tensors = [torch.randn(2, 2, 1 + rows * columns, 64, dtype=dtype).requires_grad_() for _ in range(3)]
     positions = [RelativePosition2D(maximum).to(dtype) for _ in range(2)]
     for position in positions:
         for table in position.parameters():
@@ -45,9 +43,7 @@ def setup(rows, columns, maximum, dtype=torch.float64, seed=0):
 
 
 @settings(max_examples=15, deadline=None)
-@given(
-    rows=st.integers(1, 5), columns=st.integers(1, 5), maximum=st.integers(1, 6), seed=st.integers(0, 100)
-)
+@given(rows=st.integers(1, 5), columns=st.integers(1, 5), maximum=st.integers(1, 6), seed=st.integers(0, 100))
 def test_equals_the_plain_formula_with_all_gradients(rows, columns, maximum, seed):
     tensors, positions = setup(rows, columns, maximum, seed=seed)
     grid = TokenGrid((rows, columns), maximum)
@@ -57,7 +53,8 @@ def test_equals_the_plain_formula_with_all_gradients(rows, columns, maximum, see
     torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
     weight = torch.randn_like(ours)
     for mine, theirs in zip(
-        torch.autograd.grad((ours * weight).sum(), leaves), torch.autograd.grad((plain * weight).sum(), leaves)
+        torch.autograd.grad((ours * weight).sum(), leaves),
+        torch.autograd.grad((plain * weight).sum(), leaves),
     ):
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11)
 

@@ -201,7 +201,9 @@ def test_equal_accuracies_rank_in_the_order_of_proposal():
 
 
 def test_it_waits_for_the_generation_and_is_done_at_the_end():
-    evolution = Evolution(DIGITS, Limits(), EvolutionConfig(population_size=2, num_mutations=1, num_crossovers=1, generations=1))
+    evolution = Evolution(
+        DIGITS, Limits(), EvolutionConfig(population_size=2, num_mutations=1, num_crossovers=1, generations=1)
+    )
     first, second = evolution.ask(), evolution.ask()
     assert evolution.ask() is Answer.WAIT
     evolution.tell(second.number, 1.0)
@@ -240,7 +242,10 @@ def test_limits_are_inclusive_to_the_parameter():
 @pytest.mark.parametrize(
     ("limits", "words"),
     [
-        ({"max_params": 0.05}, "--max-params 0.05: no subnet meets this limit; .* 0.074074 to 0.58313 M parameters"),
+        (
+            {"max_params": 0.05},
+            "--max-params 0.05: no subnet meets this limit; .* 0.074074 to 0.58313 M parameters",
+        ),
         ({"min_params": 0.6}, "--min-params 0.6: no subnet"),
         ({"max_macs": 0.001}, "--max-macs 0.001: no subnet meets this limit; .* G MACs"),
         ({"min_macs": 1.0}, "--min-macs 1: no subnet"),

@@ -1,4 +1,6 @@
-"""The search in NNI's experiment: inherited accuracy without copies, and a search that can be killed at any moment."""
+"""The search in NNI's experiment: inherited accuracy without copies, and a search that can be killed at any
+moment.
+"""
 
 import json
 import os
@@ -37,7 +39,7 @@ def rows(folder):
 
 
 def test_it_leaves_candidates_best_figure_and_summary(toy, searched):
-    supernet, header = load_supernet(toy / "run" / "supernet.safetensors")
+    _, header = load_supernet(toy / "run" / "supernet.safetensors")
     found = rows(searched)
     assert [row["number"] for row in found] == list(range(18))
     assert {row["generation"] for row in found} == {0, 1, 2}

@@ -16,7 +16,10 @@ from nni_autoformer.training.recipe import Recipe
         ({"lr_base_size": 0}, "--lr-base-size is 0"),
         ({"min_lr": -1.0}, "--min-lr is -1.0"),
         ({"warmup_lr": -1.0}, "--warmup-lr is -1.0"),
-        ({"epochs": 5, "warmup_epochs": 5}, "--warmup-epochs is 5; it should be 0 or more, and below --epochs 5"),
+        (
+            {"epochs": 5, "warmup_epochs": 5},
+            "--warmup-epochs is 5; it should be 0 or more, and below --epochs 5",
+        ),
         ({"weight_decay": -0.1}, "--weight-decay is -0.1"),
         ({"opt_betas": (0.9, 1.0)}, "--opt-betas is"),
         ({"opt_eps": 0.0}, "--opt-eps is 0.0"),

@@ -1,6 +1,7 @@
 """Training through NNI's experiment: what is drawn, what is saved, and that a resume changes nothing."""
 
 import json
+import math
 
 import pytest
 import torch
@@ -22,7 +23,9 @@ def equal(one, other):
 
 
 def test_training_changes_the_weights_and_saves_what_a_stranger_needs(toy):
-    supernet, header = load_supernet(toy / "run" / "supernet.safetensors", SearchSpace.load(toy / "space.yaml"))
+    supernet, header = load_supernet(
+        toy / "run" / "supernet.safetensors", SearchSpace.load(toy / "space.yaml")
+    )
     start = build_supernet(header.space, seed=0)
     moved = [
         name
@@ -71,7 +74,9 @@ def stop_after(monkeypatch, epochs):
 
 
 @pytest.mark.parametrize("stopped_at", [1, 2])
-def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(toy, toy_command, tmp_path, monkeypatch, stopped_at):
+def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
+    toy, toy_command, tmp_path, monkeypatch, stopped_at
+):
     output = tmp_path / "run"
     with monkeypatch.context() as patch:
         stop_after(patch, stopped_at)
@@ -79,7 +84,9 @@ def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(toy, toy_command
     assert not equal(weights(output), weights(toy / "run"))
     assert main(toy_command(toy, output, "--resume")) == 0
     assert equal(weights(output), weights(toy / "run"))
-    before, after = (torch.load(folder / "training.ckpt", weights_only=True) for folder in (toy / "run", output))
+    before, after = (
+        torch.load(folder / "training.ckpt", weights_only=True) for folder in (toy / "run", output)
+    )
     moments = [state["optimizer_states"][0]["state"] for state in (before, after)]
     assert all(equal(moments[0][key], moments[1][key]) for key in moments[0])
 
@@ -137,9 +144,7 @@ def test_the_learning_rate_follows_warm_up_and_cosine(toy):
     events.Reload()
     (point,) = events.Scalars("lr")  # logged every tenth step; the run has 18
     assert point.step == 9
-    # 4e-3 x 8 / 512 at the peak, warm-up over the first of three epochs, then a cosine from the start of the run
-    import math
-
+    # 4e-3 x 8 / 512 at the peak; a warm-up of one epoch, then the cosine of the whole run
     peak, low = 4e-3 * 8 / 512, 1e-5
     assert point.value == pytest.approx(low + (peak - low) * (1 + math.cos(math.pi * 9 / 18)) / 2, rel=1e-4)
 
@@ -173,7 +178,9 @@ def test_the_selection_can_be_left_out_or_given(toy, toy_command, tmp_path, caps
     given.write_text("train/one/03.png\ntrain/two/05.png\n")
     assert main(toy_command(toy, tmp_path / "given", "--selection", str(given), "--epochs", "2")) == 0
     assert (tmp_path / "given/selection.txt").read_text() == given.read_text()
-    search = f"search --checkpoint {tmp_path}/none/supernet.safetensors --data {toy}/images --output {tmp_path}/s"
+    search = (
+        f"search --checkpoint {tmp_path}/none/supernet.safetensors --data {toy}/images --output {tmp_path}/s"
+    )
     assert main(search.split()) == 2
     assert "trained without a selection set" in capsys.readouterr().err
 
@@ -182,7 +189,12 @@ def test_recipes():
     paper = Recipe.for_space(SearchSpace.load("tiny"))
     assert (paper.epochs, paper.warmup, paper.drop_path, paper.smoothing) == (500, 20, 0.1, 0.1)
     assert paper.peak_lr(world_size=8) == pytest.approx(5e-4 * 1024 / 512)
-    assert (paper.weight_decay, paper.opt_betas, paper.opt_eps, paper.min_lr) == (0.05, (0.9, 0.999), 1e-8, 1e-5)
+    assert (paper.weight_decay, paper.opt_betas, paper.opt_eps, paper.min_lr) == (
+        0.05,
+        (0.9, 0.999),
+        1e-8,
+        1e-5,
+    )
     small = Recipe.for_space(SearchSpace.load("cifar"), epochs=30)
     assert (small.epochs, small.warmup, small.peak_lr()) == (30, 6, pytest.approx(1e-3))
     assert Recipe(lr=0.1).peak_lr(8) == 0.1
