@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import logging
-import os
 import sys
 import warnings
 from collections.abc import Sequence
@@ -41,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(f"nni-autoformer: error: {_sentence(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("nni-autoformer: stopped. The same command with --resume goes on from here.", file=sys.stderr)
+        way = " The same command with --resume goes on from here." if "resume" in arguments else ""
+        print(f"nni-autoformer: stopped.{way}", file=sys.stderr)
         return INTERRUPTED
     return 0
 
@@ -52,23 +52,23 @@ def _sentence(error: ConfigError) -> str:
 
 
 def quieten() -> None:
-    """Keep what is no news to a user off the screen; NNI's log goes to its file in the run's folder all the
-    same.
-    """
-    for message, category in (
-        # NNI looks at names of torch.nn that it does not know
-        (".*is found to be not a nn.Module", RuntimeWarning),
-        (".*does not have many workers", UserWarning),
-        (".*try to wrap PyTorch DataLoader with nni.trace", RuntimeWarning),
-        (".*number of training batches .* is smaller than the logging interval", UserWarning),
+    """Keep warnings off the screen that are no news to a user."""
+    for message in (
+        ".*is found to be not a nn.Module",  # NNI looks at names of torch.nn that it does not know
+        ".*try to wrap PyTorch DataLoader with nni.trace",  # only matters for trials in other processes
+        ".*does not have many workers",
+        ".*treespec",
     ):
-        warnings.filterwarnings("ignore", message=message, category=category)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
-    os.environ.setdefault("POSSIBLE_USER_WARNINGS", "off")  # Lightning's tip of the day
+        warnings.filterwarnings("ignore", message=message)
 
 
-def silence_nni() -> None:
-    """Stop NNI's log lines on the screen, once NNI is imported."""
+def quieten_libraries() -> None:
+    """Stop the log lines of NNI and Lightning on the screen, once they are imported; NNI's log is in its
+    file.
+    """
+    import pytorch_lightning  # noqa: F401  (sets its own log level when it is imported)
     from nni.runtime.log import silence_stdout
 
     silence_stdout()
+    logging.getLogger("nni").addHandler(logging.NullHandler())
+    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)

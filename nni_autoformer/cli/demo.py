@@ -10,6 +10,7 @@ from ..search.evolution import Evolution, EvolutionConfig, Limits
 from ..space import SearchSpace
 from ..training.recipe import Recipe
 from . import options
+from .evaluation import Evaluation
 from .run_folder import RunFolder, jsonable
 from .search import search_into, selection_of
 from .summary import FIGURE_FILE, SUMMARY_FILE, print_search
@@ -71,9 +72,10 @@ def run(arguments: argparse.Namespace) -> None:
 
     supernet, header = load_supernet(output / SUPERNET_FILE, space)
     selection = selection_of(output / SUPERNET_FILE, header, splits.train, None)
-    search_into(output, supernet, header, selection, evolution, device=arguments.device)
+    evaluation = Evaluation(device=arguments.device)
+    search_into(output, supernet, header, selection, evolution, evaluation)
     best = evolution.best()[0].architecture
-    accuracy = test(output / SUPERNET_FILE, space, best, splits.test, device=arguments.device)
+    accuracy = test(output / SUPERNET_FILE, space, best, splits.test, evaluation)
     more = [
         (f"top-1 on {accuracy.images} test images, never seen", f"{accuracy.top1:.2f} %"),
         ("figure", str(output / FIGURE_FILE)),

@@ -97,18 +97,6 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
     )
 
 
-def require_counts(arguments: argparse.Namespace) -> None:
-    """Check the numbers of workers and images.
-
-    Raises:
-        ConfigError: one of them is too small.
-    """
-    if arguments.workers < 0:
-        raise ConfigError(f"--workers is {arguments.workers}; it should be 0 or more.")
-    if getattr(arguments, "batch_size", None) is not None and arguments.batch_size < 1:
-        raise ConfigError(f"--batch-size is {arguments.batch_size}; it should be at least 1.")
-
-
 def open_splits(arguments: argparse.Namespace, space: SearchSpace) -> DataSplits:
     """The images that the flags name, in the channels that the space wants.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,14 @@ from ..errors import ConfigError
 from ..files import digest
 from ..search.evolution import Evolution, EvolutionConfig
 from ..space import SearchSpace
-from . import options, silence_nni
+from . import options, quieten_libraries
+from .evaluation import Evaluation
 from .run_folder import RunFolder, jsonable
 from .summary import print_search
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
-    from ..data import DecodedImages, ImageSource
+    from ..data import ImageSource
     from ..model import AutoFormer
 
 
@@ -82,7 +82,7 @@ def evolution_of(arguments: argparse.Namespace) -> EvolutionConfig:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    options.require_counts(arguments)
+    evaluation = Evaluation.of(arguments)
     expected = None if arguments.space is None else SearchSpace.load(arguments.space)
     limits, evolution_config = options.limits_of(arguments), evolution_of(arguments)
     if expected is not None:
@@ -99,19 +99,15 @@ def run(arguments: argparse.Namespace) -> None:
         "selection": digest(selection.identifiers),
         "limits": limits.to_dict(),
         "evolution": {name: getattr(evolution_config, name) for name in EvolutionConfig.__dataclass_fields__},
-        "precision": arguments.precision,
+        "precision": evaluation.precision,
     }
     search(
         arguments.checkpoint,
         expected,
         selection,
         Evolution(header.space, limits, evolution_config),
-        arguments.output,
-        config,
-        workers=arguments.workers,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        precision=arguments.precision,
+        evaluation,
+        RunFolder(arguments.output, "search", jsonable(config)),
         resume=arguments.resume,
         overwrite=arguments.overwrite,
     )
@@ -136,8 +132,8 @@ def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: st
         if held_out is None:
             raise ConfigError(
                 f"{checkpoint}: the supernet was trained without a selection set; give --selection "
-                "N-per-class or a "
-                "file. It may have been trained on these images, which flatters large subnets."
+                "N-per-class or a file. It may have been trained on these images, which flatters large "
+                "subnets."
             )
         path = checkpoint.parent / held_out["file"]
         indices = read_selection(path, source)
@@ -163,40 +159,26 @@ def search(
     space: SearchSpace | None,
     selection: ImageSource,
     evolution: Evolution,
-    output: Path,
-    config: Mapping[str, Any],
+    evaluation: Evaluation,
+    folder: RunFolder,
     *,
-    workers: int = 0,
-    batch_size: int = 256,
-    device: str = "auto",
-    precision: str = "fp32",
     resume: bool = False,
     overwrite: bool = False,
-) -> Path:
-    """Search a supernet into a run folder; the path of the best architecture.
+) -> None:
+    """Search a supernet into a run folder of its own.
 
     Raises:
         ConfigError: something that the user can put right, before any evaluation.
     """
     from ..checkpoints import load_supernet
-    from ..devices import pick_device
 
-    pick_device(device)
     supernet, header = load_supernet(checkpoint, space)
-    folder = RunFolder(output, "search", jsonable(config))
     if folder.open(resume=resume, overwrite=overwrite):
-        print(f"{output} holds the finished search already.")
-        return output / "best.yaml"
-    evaluation: dict[str, Any] = {
-        "workers": workers,
-        "batch_size": batch_size,
-        "device": device,
-        "precision": precision,
-    }
-    search_into(output, supernet, header, selection, evolution, **evaluation)
+        print(f"{folder.path} holds the finished search already.")
+        return
+    search_into(folder.path, supernet, header, selection, evolution, evaluation)
     folder.finish()
-    print_search(evolution, output)
-    return output / "best.yaml"
+    print_search(evolution, folder.path)
 
 
 def search_into(
@@ -205,38 +187,12 @@ def search_into(
     header: Header,
     selection: ImageSource,
     evolution: Evolution,
-    *,
-    workers: int = 0,
-    batch_size: int = 256,
-    device: str = "auto",
-    precision: str = "fp32",
+    evaluation: Evaluation,
 ) -> None:
     """Run a search in a folder, or go on with the search whose state the folder holds."""
-    images = decode_like_training(header.run, header.space, selection, workers, "decode selection images")
-
     from ..experiment import run_experiment
-    from ..search.evaluator import SubnetEvaluator
     from ..search.strategy import EvolutionStrategy
 
-    silence_nni()
-    evaluator = SubnetEvaluator(
-        images,
-        header.run["mean"],
-        header.run["std"],
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-    )
+    quieten_libraries()
+    evaluator = evaluation.evaluator(header, selection, "decode selection images")
     run_experiment(supernet, evaluator, EvolutionStrategy(evolution, output), output)
-
-
-def decode_like_training(
-    run: Mapping[str, Any], space: SearchSpace, source: ImageSource, workers: int, progress: str
-) -> DecodedImages:
-    """Images as the supernet was validated on: with its size, crop and interpolation."""
-    from ..data import decode, eval_transform
-
-    transform = eval_transform(
-        space.model, crop_pct=run.get("crop_pct"), interpolation=run.get("interpolation", "bicubic")
-    )
-    return decode(source, transform, progress=progress, workers=workers)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from ..complexity import macs, params
 from ..space import Architecture, SearchSpace
 from . import options
-from .search import decode_like_training
+from .evaluation import Evaluation
 from .summary import table
 
 if TYPE_CHECKING:
@@ -39,25 +39,14 @@ def add_parser(commands: Any) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     from ..checkpoints import read_header
-    from ..devices import pick_device
 
-    options.require_counts(arguments)
+    evaluation = Evaluation.of(arguments)
     expected = None if arguments.space is None else SearchSpace.load(arguments.space)
-    pick_device(arguments.device)
     header = read_header(arguments.checkpoint)
     architecture = (expected or header.space).architecture(arguments.architecture)
     splits = options.open_splits(arguments, header.space)
     options.require_classes(splits.test.classes, header.run, arguments.checkpoint)
-    accuracy = test(
-        arguments.checkpoint,
-        expected,
-        architecture,
-        splits.test,
-        workers=arguments.workers,
-        batch_size=arguments.batch_size,
-        device=arguments.device,
-        precision=arguments.precision,
-    )
+    accuracy = test(arguments.checkpoint, expected, architecture, splits.test, evaluation)
     print()
     print(table(test_rows(architecture, header.space, accuracy)), end="")
 
@@ -79,11 +68,7 @@ def test(
     space: SearchSpace | None,
     architecture: Architecture,
     source: ImageSource,
-    *,
-    workers: int = 0,
-    batch_size: int = 256,
-    device: str = "auto",
-    precision: str = "fp32",
+    evaluation: Evaluation,
 ) -> Accuracy:
     """Accuracy of a subnet of a supernet, extracted as the plain module that a user would deploy."""
     from tqdm.auto import tqdm
@@ -92,17 +77,6 @@ def test(
 
     supernet, header = load_supernet(checkpoint, space)
     subnet = supernet.extract(architecture)
-    images = decode_like_training(header.run, header.space, source, workers, "decode test images")
-
-    from ..search.evaluator import SubnetEvaluator
-
-    evaluator = SubnetEvaluator(
-        images,
-        header.run["mean"],
-        header.run["std"],
-        batch_size=batch_size,
-        device=device,
-        precision=precision,
-    )
-    with tqdm(total=len(images), desc="test", unit="image") as bar:
+    evaluator = evaluation.evaluator(header, source, "decode test images")
+    with tqdm(total=len(source), desc="test", unit="image") as bar:
         return evaluator.evaluate(subnet, bar.update)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from ..space import SearchSpace
 from ..training.recipe import Recipe
-from . import options, silence_nni
+from . import options, quieten_libraries
 from .run_folder import RunFolder, jsonable
 
 if TYPE_CHECKING:
@@ -107,7 +107,8 @@ def recipe_of(arguments: argparse.Namespace, space: SearchSpace) -> Recipe:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    options.require_counts(arguments)
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers is {arguments.workers}; it should be at least 0.")
     space = SearchSpace.load(arguments.space)
     recipe = recipe_of(arguments, space)
     splits = options.open_splits(arguments, space)
@@ -223,6 +224,8 @@ class TrainJob:
         }
         validation = splits.test if held_out is None else held_out
         target = pick_device(device)
+        if recipe.precision == "fp16" and target.type == "cpu":
+            raise ConfigError("--precision fp16 cannot train on a CPU; use bf16 or fp32.")
         return cls(
             space, recipe, training, held_out, validation, transforms, jsonable(facts), workers, target
         )
@@ -232,7 +235,7 @@ class TrainJob:
         from ..data import write_selection
         from ..training.run import train_supernet
 
-        silence_nni()
+        quieten_libraries()
         if self.held_out is not None:
             written = write_selection(output / SELECTION_FILE, self.held_out.identifiers)
             selection = {"file": SELECTION_FILE, "digest": written, "images": len(self.held_out)}

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
+from ..errors import ConfigError
 from .sources import ImageSource
 
-Transform = Callable[[Image.Image], np.ndarray]
+Transform = Callable[[Image.Image], Tensor]
+"""From a Pillow image to 8-bit pixels (channels, height, width)."""
 
 
 @dataclass(frozen=True)
@@ -24,18 +25,19 @@ class DecodedImages:
     Attributes:
         images: 8-bit pixels (images, channels, height, width).
         targets: (images,) int64.
+        identifiers: the images' names in their source.
     """
 
     images: Tensor
     targets: Tensor
+    identifiers: list[str] = field(default_factory=list)
 
     def __len__(self) -> int:
         return len(self.targets)
 
     def batches(self, batch_size: int) -> Iterator[tuple[Tensor, Tensor]]:
         """Views of consecutive images and their classes; the last may be smaller."""
-        for start in range(0, len(self), batch_size):
-            yield self.images[start : start + batch_size], self.targets[start : start + batch_size]
+        yield from zip(self.images.split(batch_size), self.targets.split(batch_size))
 
 
 class _Pixels(Dataset):
@@ -46,7 +48,7 @@ class _Pixels(Dataset):
         return len(self.source)
 
     def __getitem__(self, index: int) -> Tensor:
-        return torch.from_numpy(self.transform(self.source.load(index)))
+        return self.transform(self.source.load(index))
 
 
 def decode(
@@ -56,22 +58,26 @@ def decode(
 
     Args:
         source: the images.
-        transform: from a Pillow image to 8-bit pixels (channels, height, width), the same size for all.
+        transform: gives the same size for all of them.
         progress: the description of a progress bar; None for no bar.
         workers: processes that decode; 0 decodes in this one.
 
     Raises:
-        ConfigError: a file cannot be read as an image.
+        ConfigError: there is no image, or a file cannot be read as one.
     """
-    loader = DataLoader(_Pixels(source, transform), batch_size=64, num_workers=workers)
-    images: Tensor | None = None
+    if not len(source):
+        raise ConfigError("there is no image to decode.")
+    # a generator of its own: the loader would otherwise draw a number from torch's global stream
+    loader = DataLoader(
+        _Pixels(source, transform), batch_size=64, num_workers=workers, generator=torch.Generator()
+    )
+    images = torch.empty(0, dtype=torch.uint8)
     done = 0
     with tqdm(total=len(source), desc=progress, unit="image", disable=progress is None) as bar:
         for batch in loader:
-            if images is None:
+            if not done:
                 images = torch.empty((len(source), *batch.shape[1:]), dtype=torch.uint8)
             images[done : done + len(batch)] = batch
             done += len(batch)
             bar.update(len(batch))
-    assert images is not None
-    return DecodedImages(images, torch.from_numpy(source.targets.copy()))
+    return DecodedImages(images, torch.from_numpy(source.targets.copy()), list(source.identifiers))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
+from ..errors import ConfigError
 from ..randomness import derive
 from .cache import Transform
 from .sources import ImageSource
@@ -39,14 +40,16 @@ class TrainImages(Dataset):
         epoch, index = key
         image = self.source.load(index)
         with _seeded(derive(self.seed, "augmentation", epoch, index)):
-            pixels = self.transform(image)
-        return torch.from_numpy(np.ascontiguousarray(pixels)), int(self.source.targets[index])
+            return self.transform(image), int(self.source.targets[index])
 
 
 @contextmanager
 def _seeded(seed: int) -> Iterator[None]:
-    keep = get_worker_info() is None
-    before = (random.getstate(), np.random.get_state(), torch.get_rng_state()) if keep else None
+    """Seed the global streams; in the main process, where others draw from them too, put them back at the
+    end.
+    """
+    shared = get_worker_info() is None
+    before = (random.getstate(), np.random.get_state(), torch.get_rng_state()) if shared else None
     random.seed(seed)
     np.random.seed(seed % 2**32)
     torch.default_generator.manual_seed(seed)
@@ -62,22 +65,36 @@ def _seeded(seed: int) -> Iterator[None]:
 class EpochSampler(Sampler[tuple[int, int]]):
     """The order of an epoch's images as (epoch, index) pairs, so that an item says which epoch it is for.
 
-    Every global batch holds the same images for any number of ranks; each rank takes its part of it. What
-    does not fill a global batch is left for another epoch, unless there is no full batch at all.
+    A global batch holds the same images for any number of ranks; each rank takes its slice of it.
 
     Args:
         length: how many images there are.
         batch_size: images per rank and step.
         seed: of the run.
-        rank, world_size: which part of each global batch to take.
+        rank, world_size: which slice of each global batch to take.
+        drop_last: leave the images that do not fill a global batch for another epoch, unless they are all
+            there are; else they make a smaller batch, with the same number for each rank.
+
+    Raises:
+        ConfigError: there are fewer images than ranks.
     """
 
     def __init__(
-        self, length: int, batch_size: int, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        length: int,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        drop_last: bool = True,
     ) -> None:
+        if length < world_size:
+            raise ConfigError(f"{length} training images cannot be shared by {world_size} processes.")
         self.length, self.seed = length, seed
         self.rank, self.world_size = rank, world_size
-        self.batch_size = min(batch_size, max(1, length // world_size))
+        self.global_batch = batch_size * world_size
+        unit = self.global_batch if drop_last and length >= self.global_batch else world_size
+        self.used = length - length % unit
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
@@ -85,14 +102,15 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length // (self.batch_size * self.world_size) * self.batch_size
+        return self.used // self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = torch.Generator().manual_seed(derive(self.seed, "order", self.epoch))
-        permutation = torch.randperm(self.length, generator=order)
-        used = permutation[: len(self) * self.world_size].view(-1, self.world_size, self.batch_size)
-        for index in used[:, self.rank].flatten().tolist():
-            yield self.epoch, index
+        epoch = self.epoch
+        stream = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
+        order = torch.randperm(self.length, generator=stream)[: self.used]
+        for batch in order.split(self.global_batch):
+            for index in batch.chunk(self.world_size)[self.rank].tolist():
+                yield epoch, index
 
 
 def train_loader(
@@ -104,25 +122,37 @@ def train_loader(
     *,
     rank: int = 0,
     world_size: int = 1,
+    drop_last: bool = True,
+    epoch: int = 0,
     loader_class: Any = DataLoader,
 ) -> DataLoader:
     """A loader of training batches: 8-bit images (batch, channels, height, width) and their classes.
 
+    Its `sampler` is an `EpochSampler`: call `sampler.set_epoch` before each pass, as Lightning does.
+
     Args:
         source: the images.
-        transform: from a Pillow image to 8-bit pixels.
+        transform: from a Pillow image to 8-bit pixels (channels, height, width).
         batch_size: images per rank and step.
         seed: of the run.
-        workers: processes that load; the batches don't depend on it.
-        rank, world_size: which part of each global batch to load.
+        workers: processes that load; the batches do not depend on it.
+        rank, world_size: which slice of each global batch to load.
+        drop_last: see `EpochSampler`.
+        epoch: of the first pass. A resumed run has to give it: Lightning starts the workers before it sets
+            the epoch.
         loader_class: torch's `DataLoader`, or NNI's traced one.
+
+    Raises:
+        ConfigError: there are fewer images than ranks.
     """
-    sampler = EpochSampler(len(source), batch_size, seed, rank, world_size)
+    sampler = EpochSampler(len(source), batch_size, seed, rank, world_size, drop_last)
+    sampler.set_epoch(epoch)
     return loader_class(
         TrainImages(source, transform, seed),
-        batch_size=sampler.batch_size,
+        batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,
+        persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),
-        drop_last=True,
+        generator=torch.Generator(),  # the loader would otherwise draw a number from torch's global stream
     )

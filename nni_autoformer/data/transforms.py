@@ -1,13 +1,13 @@
-"""Transforms from a decoded image to 8-bit pixels, from torchvision's and timm's parts, and the
-normalisation.
+"""Transforms from a decoded image to 8-bit pixels, by timm and torchvision, and the normalisation on the
+device.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import torch
-from timm.data.transforms import ToNumpy
 from torch import Tensor
 from torchvision import transforms
 
@@ -19,11 +19,8 @@ TINY_IMAGE = 32
 CIFAR.
 """
 
-INTERPOLATIONS = {
-    "bicubic": transforms.InterpolationMode.BICUBIC,
-    "bilinear": transforms.InterpolationMode.BILINEAR,
-    "nearest": transforms.InterpolationMode.NEAREST,
-}
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "box", "hamming", "lanczos")
+"""timm's names."""
 
 
 def train_transform(
@@ -35,10 +32,13 @@ def train_transform(
     hflip: float = 0.5,
     interpolation: str = "bicubic",
 ) -> transforms.Compose:
-    """The random transform of training images: a Pillow image to 8-bit pixels (channels, height, width).
+    """The random transform of training images: a Pillow image to 8-bit pixels, a tensor (channels, height,
+    width).
 
-    Images above 32 pixels: a random crop of random size and shape, resized (the published recipe's). Up to
-    32 pixels: the image at its size, padded and cropped at random. Both: a horizontal flip.
+    Images above 32 pixels: a random crop of random size and shape, resized (the published recipe's). Up to 32
+    pixels: the image at its size, padded with zeros and cropped at random (DeiT's). Both: a horizontal flip.
+
+    It draws from the global streams of Python and torch; `TrainImages` seeds them.
 
     Args:
         model: gives the image's size.
@@ -46,13 +46,13 @@ def train_transform(
         ratio: smallest and largest aspect ratio of the crop.
         crop_padding: pixels around images up to 32 pixels; None means an eighth of the side.
         hflip: probability of the flip.
-        interpolation: 'bicubic', 'bilinear' or 'nearest'.
+        interpolation: one of `INTERPOLATIONS`.
 
     Raises:
         ConfigError: a value is out of its range; the sentence names the flag.
     """
-    if not 0 <= hflip <= 1:
-        raise ConfigError(f"--hflip is {hflip}; it should be from 0 to 1.")
+    from timm.data import create_transform
+
     if not 0 < scale[0] <= scale[1] <= 1:
         raise ConfigError(
             f"--scale is {scale[0]} {scale[1]}; it should be two ascending shares above 0, up to 1."
@@ -61,56 +61,100 @@ def train_transform(
         raise ConfigError(f"--ratio is {ratio[0]} {ratio[1]}; it should be two ascending numbers above 0.")
     if crop_padding is not None and crop_padding < 0:
         raise ConfigError(f"--crop-padding is {crop_padding}; it should be 0 or more.")
-    size, mode = model.img_size, _interpolation(interpolation)
-    if max(size) > TINY_IMAGE:
-        steps = [transforms.RandomResizedCrop(size, scale, ratio, interpolation=mode)]
-    else:
+    if not 0 <= hflip <= 1:
+        raise ConfigError(f"--hflip is {hflip}; it should be from 0 to 1.")
+    _require_interpolation(interpolation)
+    size = model.img_size
+    transform = create_transform(
+        (model.in_chans, *size),
+        is_training=True,
+        use_prefetcher=True,
+        scale=scale,
+        ratio=ratio,
+        hflip=hflip,
+        color_jitter=None,
+        interpolation=interpolation,
+    )
+    if max(size) <= TINY_IMAGE:
         padding = [size[1] // 8, size[0] // 8] if crop_padding is None else crop_padding
-        steps = [
-            transforms.Resize(size, interpolation=mode),
-            transforms.RandomCrop(size, padding=padding),
-        ]
-    return transforms.Compose([*steps, transforms.RandomHorizontalFlip(hflip), ToNumpy()])
+        exact = transforms.Resize(size, interpolation=_mode(interpolation))
+        transform.transforms[:1] = [exact, transforms.RandomCrop(size, padding=padding)]
+    return _ending_in_a_tensor(transform)
 
 
 def eval_transform(
     model: ModelConfig, *, crop_pct: float | None = None, interpolation: str = "bicubic"
 ) -> transforms.Compose:
-    """The transform of evaluated images: a Pillow image to 8-bit pixels (channels, height, width).
+    """The transform of evaluated images: a Pillow image to 8-bit pixels, a tensor (channels, height, width).
 
-    The image is resized so that its centre crop keeps a share of each side: 224 pixels from a short side of
-    256 (paper).
+    The image is resized, keeping its shape, so that its centre crop covers a share of the short side: 224
+    pixels from a short side of 256 (paper section 4.1).
 
     Args:
         model: gives the image's size.
         crop_pct: the share; None means 0.875, or 1 for images up to 32 pixels.
-        interpolation: 'bicubic', 'bilinear' or 'nearest'.
+        interpolation: one of `INTERPOLATIONS`.
 
     Raises:
         ConfigError: a value is out of its range; the sentence names the flag.
     """
-    size, mode = model.img_size, _interpolation(interpolation)
+    from timm.data import create_transform
+
     if crop_pct is None:
-        crop_pct = 0.875 if max(size) > TINY_IMAGE else 1.0
+        crop_pct = 0.875 if max(model.img_size) > TINY_IMAGE else 1.0
     if not 0 < crop_pct <= 1:
         raise ConfigError(f"--crop-pct is {crop_pct}; it should be above 0, up to 1.")
-    scaled = [round(side / crop_pct) for side in size]
-    # a square target keeps the picture's shape: only its short side is scaled
-    resize = transforms.Resize(scaled[0] if size[0] == size[1] else scaled, interpolation=mode)
-    return transforms.Compose([resize, transforms.CenterCrop(size), ToNumpy()])
+    _require_interpolation(interpolation)
+    return _ending_in_a_tensor(
+        create_transform(
+            (model.in_chans, *model.img_size),
+            use_prefetcher=True,
+            crop_pct=crop_pct,
+            interpolation=interpolation,
+        )
+    )
 
 
-def _interpolation(name: str) -> transforms.InterpolationMode:
+def _require_interpolation(name: str) -> None:
     if name not in INTERPOLATIONS:
         raise ConfigError(f"--interpolation {name}: known are {', '.join(INTERPOLATIONS)}.")
-    return INTERPOLATIONS[name]
+
+
+def _mode(interpolation: str) -> transforms.InterpolationMode:
+    return transforms.InterpolationMode(interpolation)
+
+
+def _ending_in_a_tensor(transform: transforms.Compose) -> transforms.Compose:
+    # timm's own last step makes a NumPy array in some versions, a tensor in others
+    transform.transforms[-1] = transforms.PILToTensor()
+    return transform
 
 
 def normalise(
     images: Tensor, mean: Sequence[float], std: Sequence[float], dtype: torch.dtype = torch.float32
 ) -> Tensor:
-    """8-bit images (batch, channels, height, width) to (images / 255 - mean) / std, on the images' device."""
-    shape = (1, -1, 1, 1)
-    factor = torch.tensor([1 / (255 * s) for s in std], dtype=dtype, device=images.device).view(shape)
-    offset = torch.tensor([m / s for m, s in zip(mean, std)], dtype=dtype, device=images.device).view(shape)
-    return images.to(dtype) * factor - offset
+    """Scale 8-bit pixels to 0..1, then to the network's range: (images / 255 - mean) / std.
+
+    Args:
+        images: (batch, channels, height, width), 8 bits, on any device; left as it is.
+        mean, std: per channel, of images scaled to 0..1.
+        dtype: of the result.
+
+    Returns:
+        The same shape on the images' device.
+    """
+    factor, shift = _factor_and_shift(tuple(mean), tuple(std), dtype, images.device)
+    return (
+        images.to(dtype, copy=True).mul_(factor).add_(shift)
+    )  # in place: half the time of three new tensors
+
+
+@lru_cache(maxsize=16)
+def _factor_and_shift(
+    mean: tuple[float, ...], std: tuple[float, ...], dtype: torch.dtype, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    # kept: a copy of new numbers to a GPU waits for everything that the GPU still has to do
+    with torch.inference_mode(False):  # so that training may use what an evaluation has made
+        factor = torch.tensor([1 / (255 * s) for s in std], dtype=dtype, device=device)
+        shift = torch.tensor([-m / s for m, s in zip(mean, std)], dtype=dtype, device=device)
+    return factor.view(1, -1, 1, 1), shift.view(1, -1, 1, 1)

@@ -12,6 +12,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch.utils.data import TensorDataset
 
 from ..data import ImageSource, decode, train_loader
+from ..errors import ConfigError
 from ..experiment import run_experiment
 from ..model import AutoFormer
 from ..space import SearchSpace
@@ -50,7 +51,14 @@ def train_supernet(
     """
     train_transform, eval_transform = transforms
     loader = train_loader(
-        training, train_transform, recipe.batch_size, recipe.seed, workers, loader_class=DataLoader
+        training,
+        train_transform,
+        recipe.batch_size,
+        recipe.seed,
+        workers,
+        # Lightning starts a resumed run's workers before it tells the sampler which epoch it is
+        epoch=0 if resume_from is None else epochs_done(resume_from),
+        loader_class=DataLoader,
     )
     decoded = decode(validation, eval_transform, progress="decode validation images", workers=workers)
     evaluator = Lightning(
@@ -63,6 +71,22 @@ def train_supernet(
     strategy = SupernetTraining(seed=recipe.seed)
     run_experiment(AutoFormer(space, recipe.drop_path), evaluator, strategy, output)
     return strategy.supernet
+
+
+def epochs_done(state: Path) -> int:
+    """How many epochs a training state has behind it.
+
+    Raises:
+        ConfigError: the file is damaged, or holds code.
+    """
+    try:
+        return 1 + torch.load(state, map_location="cpu", mmap=True, weights_only=True)["epoch"]
+    except Exception as error:  # whatever a damaged archive makes torch say
+        raise ConfigError(
+            f"{state}: the training state cannot be read ({type(error).__name__}); without it the run has "
+            "to start "
+            "anew, with --overwrite."
+        ) from None
 
 
 def build_trainer(

@@ -91,6 +91,7 @@ def test_a_bad_space(tmp_path, fails, text, words):
         ("--dataset folder", "--data is missing"),
         ("--dataset cifar10", "--data is missing"),
         ("--space huge", "no packaged space of this name"),
+        ("--precision fp16 --device cpu", "fp16 cannot train on a CPU"),
     ],
 )
 def test_a_bad_flag_of_train(tmp_path, fails, flags, words):

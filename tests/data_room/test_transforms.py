@@ -23,7 +23,7 @@ def test_evaluation_is_the_published_crop(size):
     image = picture(*size)
     expected = F.center_crop(F.resize(image, 256, F.InterpolationMode.BICUBIC), 224)
     result = eval_transform(BIG)(image)
-    assert result.dtype == np.uint8
+    assert result.dtype == torch.uint8
     assert np.array_equal(result, np.asarray(expected).transpose(2, 0, 1))
 
 

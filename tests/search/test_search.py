@@ -60,16 +60,17 @@ def test_it_leaves_candidates_best_figure_and_summary(toy, searched):
 
 def test_the_accuracies_are_those_of_the_extracted_subnets(toy, searched):
     from nni_autoformer import Architecture
-    from nni_autoformer.cli.search import decode_like_training, selection_of
+    from nni_autoformer.cli.evaluation import Evaluation
+    from nni_autoformer.cli.search import selection_of
     from nni_autoformer.data import open_data
 
     path = toy / "run" / "supernet.safetensors"
     supernet, header = load_supernet(path)
     source = selection_of(path, header, open_data("folder", toy / "images").train, None)
-    images = decode_like_training(header.run, header.space, source, 0, "decode")
+    evaluator = Evaluation(device="cpu").evaluator(header, source, "decode")
     for row in rows(searched)[::4]:
-        subnet = supernet.extract(Architecture.from_dict(row["architecture"])).eval()
-        assert measure(subnet, images, header.run["mean"], header.run["std"]).top1 == row["top1"]
+        subnet = supernet.extract(Architecture.from_dict(row["architecture"]))
+        assert evaluator.evaluate(subnet).top1 == row["top1"]
 
 
 def test_measure_counts_by_hand():

@@ -73,16 +73,17 @@ def stop_after(monkeypatch, epochs):
     monkeypatch.setattr(SaveSupernet, "on_train_epoch_end", save_and_stop)
 
 
-@pytest.mark.parametrize("stopped_at", [1, 2])
+@pytest.mark.parametrize(("stopped_at", "workers"), [(1, 0), (2, 0), (1, 2)])
 def test_a_resumed_run_equals_the_uninterrupted_one_bit_for_bit(
-    toy, toy_command, tmp_path, monkeypatch, stopped_at
+    toy, toy_command, tmp_path, monkeypatch, stopped_at, workers
 ):
     output = tmp_path / "run"
+    flags = ["--workers", str(workers)]
     with monkeypatch.context() as patch:
         stop_after(patch, stopped_at)
-        assert main(toy_command(toy, output)) == 130
+        assert main(toy_command(toy, output, *flags)) == 130
     assert not equal(weights(output), weights(toy / "run"))
-    assert main(toy_command(toy, output, "--resume")) == 0
+    assert main(toy_command(toy, output, "--resume", *flags)) == 0
     assert equal(weights(output), weights(toy / "run"))
     before, after = (
         torch.load(folder / "training.ckpt", weights_only=True) for folder in (toy / "run", output)
@@ -123,15 +124,14 @@ def test_each_step_trains_the_subnet_of_its_number(toy, toy_command, tmp_path, m
 
 def test_validation_reports_the_named_subnets(toy):
     """The accuracies in the header are those of the subnets, measured anew."""
-    from nni_autoformer.cli.search import decode_like_training, selection_of
+    from nni_autoformer.cli.evaluation import Evaluation
+    from nni_autoformer.cli.search import selection_of
     from nni_autoformer.data import open_data
-    from nni_autoformer.search.evaluator import SubnetEvaluator
 
     path = toy / "run" / "supernet.safetensors"
     supernet, header = load_supernet(path)
     source = selection_of(path, header, open_data("folder", toy / "images").train, None)
-    images = decode_like_training(header.run, header.space, source, 0, "decode")
-    evaluator = SubnetEvaluator(images, header.run["mean"], header.run["std"], device="cpu")
+    evaluator = Evaluation(device="cpu").evaluator(header, source, "decode")
     for name, architecture in header.space.named().items():
         accuracy = evaluator.evaluate(supernet.extract(architecture))
         assert accuracy.top1 == pytest.approx(100 * header.run["metrics"][f"val_acc/{name}"], abs=1e-4)
