@@ -14,6 +14,7 @@ values), which the plain layers know.
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -58,9 +59,9 @@ class Entangled(MixedOperation):
     bound_type: ClassVar[type[nn.Module]]
     argument_list: ClassVar[list[str]]
 
+    @abstractmethod
     def sliced(self, *sizes: int) -> dict[str, Tensor]:
         """The plain layer's tensors for the sizes of `argument_list`, under the plain layer's key names."""
-        raise NotImplementedError
 
     def super_init_argument(self, name: str, value_choice: MutableExpression) -> int:
         """The largest choice: the size at which the layer is built."""
