@@ -11,6 +11,7 @@ import yaml
 
 from .errors import ConfigError
 from .files import read_yaml, write_text
+from .published_yaml import published_architecture
 
 HEAD_DIM = 64
 """Channels per attention head, the same in every subnet (published code: hard-coded 64)."""
@@ -119,12 +120,13 @@ class Architecture:
 
     @classmethod
     def from_yaml(cls, path: str | Path) -> Architecture:
-        """Read a YAML file as `to_yaml` writes it.
+        """Read a YAML file as `to_yaml` writes it, or one of the published code with the section RETRAIN.
 
         Raises:
             ConfigError: as `from_dict`, or the file is missing or malformed.
         """
-        return cls.from_dict(read_yaml(path), str(path))
+        content = read_yaml(path)
+        return cls.from_dict(published_architecture(content, str(path)) or content, str(path))
 
     def to_yaml(self, path: str | Path, comment: str = "") -> None:
         """Write as YAML, by rename; each line of `comment` goes to the top behind a ``#``."""

@@ -14,6 +14,7 @@ import yaml
 from .architecture import KEYS, Architecture, is_integer, is_number
 from .errors import ConfigError
 from .files import read_yaml, write_text
+from .published_yaml import published_space
 
 __all__ = ["Architecture", "ModelConfig", "SearchSpace", "packaged_spaces"]
 
@@ -126,7 +127,8 @@ class SearchSpace:
 
     @classmethod
     def load(cls, name_or_path: str | Path) -> SearchSpace:
-        """A packaged space by its name ('tiny', 'digits', …), or a YAML file.
+        """A packaged space by its name ('tiny', 'digits', …), or a YAML file: ours, or one of the published
+        code with the sections SUPERNET and SEARCH_SPACE.
 
         Raises:
             ConfigError: there is no such space or file, or its content is wrong; the sentence names file and
@@ -141,7 +143,8 @@ class SearchSpace:
                     f"{', '.join(packaged_spaces())}) and no such file."
                 )
             path = _packaged_folder() / f"{text}.yaml"
-        return cls.from_dict(read_yaml(path), str(path))
+        content = read_yaml(path)
+        return cls.from_dict(published_space(content, str(path)) or content, str(path))
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = "search space") -> SearchSpace:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
 from ..space import SearchSpace
 
 if TYPE_CHECKING:
+    from ..checkpoints import Header
     from ..data import DataSplits
     from ..search.evolution import Limits
 
@@ -97,30 +98,36 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
     )
 
 
-def open_splits(arguments: argparse.Namespace, space: SearchSpace) -> DataSplits:
+def open_splits(arguments: argparse.Namespace, space: SearchSpace, test_only: bool = False) -> DataSplits:
     """The images that the flags name, in the channels that the space wants.
+
+    Args:
+        arguments: the command's.
+        space: gives the number of channels.
+        test_only: leave a folder's training images unread; the test images stand in their place.
 
     Raises:
         ConfigError: they are not there, or not as they should be.
     """
     from ..data import open_data
 
-    return open_data(arguments.dataset, arguments.data, space.model.in_chans, arguments.download)
+    return open_data(arguments.dataset, arguments.data, space.model.in_chans, arguments.download, test_only)
 
 
-def require_classes(found: list[str], header_run: dict[str, Any], source: Path) -> None:
+def require_classes(found: list[str], header: Header, source: Path) -> None:
     """Check that the data has the classes that a checkpoint was trained on, in the same order.
 
     Raises:
         ConfigError: it has not; the sentence names the first difference.
     """
-    trained = header_run.get("classes")
+    count = header.space.model.num_classes
+    if len(found) != count:
+        raise ConfigError(
+            f"{source}: the checkpoint was trained on {count} classes; the data has {len(found)}."
+        )
+    trained = header.run.get("classes")
     if trained is None or trained == found:
         return
-    if len(trained) != len(found):
-        raise ConfigError(
-            f"{source}: the checkpoint was trained on {len(trained)} classes; the data has {len(found)}."
-        )
     here, there = next(pair for pair in zip(found, trained) if pair[0] != pair[1])
     raise ConfigError(
         f"{source}: the checkpoint was trained on other classes: '{there}' where the data has '{here}'."

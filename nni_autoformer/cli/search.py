@@ -90,9 +90,9 @@ def run(arguments: argparse.Namespace) -> None:
 
     from ..checkpoints import read_header
 
-    header = read_header(arguments.checkpoint)
+    header = read_header(arguments.checkpoint, expected)
     splits = options.open_splits(arguments, header.space)
-    options.require_classes(splits.train.classes, header.run, arguments.checkpoint)
+    options.require_classes(splits.train.classes, header, arguments.checkpoint)
     selection = selection_of(arguments.checkpoint, header, splits.train, arguments.selection)
     config = {
         "checkpoint": str(arguments.checkpoint.resolve()),

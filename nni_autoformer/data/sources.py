@@ -84,7 +84,13 @@ class DataSplits:
     std: tuple[float, ...]
 
 
-def open_data(dataset: str, root: str | Path | None, in_chans: int = 3, download: bool = False) -> DataSplits:
+def open_data(
+    dataset: str,
+    root: str | Path | None,
+    in_chans: int = 3,
+    download: bool = False,
+    test_only: bool = False,
+) -> DataSplits:
     """Open a data set by name; no image is decoded yet.
 
     Args:
@@ -93,6 +99,8 @@ def open_data(dataset: str, root: str | Path | None, in_chans: int = 3, download
         root: folder of the images; 'digits' needs none.
         in_chans: channels that the network wants: 1 or 3.
         download: let torchvision download CIFAR-10 into `root`.
+        test_only: for a folder, look at the test images alone: `train` is then the same as `test`. A listing
+            of ImageNet's training folder takes minutes.
 
     Raises:
         ConfigError: the data is not there or not as it should be.
@@ -107,7 +115,7 @@ def open_data(dataset: str, root: str | Path | None, in_chans: int = 3, download
     if dataset == "cifar10":
         return _cifar10(root, MODES[in_chans], download)
     if dataset == "folder":
-        return _folder(root, MODES[in_chans])
+        return _folder(root, MODES[in_chans], test_only)
     raise ConfigError(
         f"--dataset {dataset}: there is no such data set; known are folder, cifar10 and digits."
     )
@@ -122,15 +130,15 @@ def _statistics(mode: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
 # A folder of images
 
 
-def _folder(root: Path, mode: str) -> DataSplits:
+def _folder(root: Path, mode: str, test_only: bool) -> DataSplits:
     if not root.is_dir():
         raise ConfigError(f"--data {root}: there is no such folder.")
-    if not (root / "train").is_dir():
+    if not test_only and not (root / "train").is_dir():
         raise ConfigError(f"--data {root}: the folder train/ with a folder per class is missing.")
     held = [name for name in ("val", "test") if (root / name).is_dir()]
     if not held:
         raise ConfigError(f"--data {root}: a folder val/ or test/ with a folder per class is missing.")
-    train, test = _folder_split(root, "train", mode), _folder_split(root, held[0], mode)
+    train, test = (_folder_split(root, name, mode) for name in (held[0] if test_only else "train", held[0]))
     if train.classes != test.classes:
         here, there = set(train.classes) - set(test.classes), set(test.classes) - set(train.classes)
         parts = [
