@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+ONNX = ["onnx", "onnxruntime", "onnxscript"]
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "nni_autoformer/__init__.py").read_text()).group(1)
 
 setup(
@@ -35,7 +36,10 @@ setup(
         "matplotlib>=3.6",
         "tqdm",
     ],
-    extras_require={"test": ["pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"]},
+    extras_require={
+        "onnx": ONNX,
+        "test": [*ONNX, "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+    },
     entry_points={"console_scripts": ["nni-autoformer=nni_autoformer.cli:main"]},
     classifiers=[
         "License :: OSI Approved :: MIT License",

@@ -56,6 +56,24 @@ def relative_position_macs(architecture: Architecture, model: ModelConfig = Mode
     return sum(2 * tokens**2 * HEAD_DIM * heads for heads in architecture.num_heads)
 
 
+def official(architecture: Architecture, model: ModelConfig = ModelConfig()) -> float:
+    """The complexity number of the published code, which papers' tables show: 1.344, 4.892 and 11.237 G for
+    the published subnets. It counts the head for every patch and odd terms for the relative position; to
+    compare with printed numbers, not to measure cost.
+    """
+    embed, patches = architecture.embed_dim, model.num_patches
+    tokens, offsets = patches + 2, model.max_relative_position
+    total: float = embed + patches * model.patch_size**2 * model.in_chans * embed
+    total += (patches + 1) * embed / 2 + (patches + 1) * model.num_classes * embed
+    for heads, hidden in zip(architecture.num_heads, architecture.hidden_features):
+        width = heads * HEAD_DIM
+        total += 2 * tokens * embed + 4 * tokens * width * embed + 2 * tokens**2 * width
+        total += 2 * tokens * embed * hidden
+        if model.relative_position:
+            total += 2 * offsets * tokens**2 + tokens**2 / 2 + tokens * width / 2
+    return total
+
+
 def params_range(space: SearchSpace) -> tuple[int, int]:
     """The fewest and the most parameters of any subnet of the space."""
     return params(space.smallest, space.model), params(space.largest, space.model)

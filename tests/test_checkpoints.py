@@ -34,7 +34,8 @@ NAMES = {"T": "tiny", "S": "small", "B": "base"}
 
 
 def published_file(path, supernet, width=None):
-    """Write a supernet as the published code does: a dict with the weights beside optimizer, epoch and arguments."""
+    """Write a supernet as the published code does: a dict with the weights beside optimizer, epoch and "
+    "arguments."""
     space = supernet.space
     width = width or space.embed_dim[-1]
     model = {}

@@ -1,9 +1,26 @@
 """The published numbers; `test_model_complexity.py` compares with built networks."""
 
+import json
+from pathlib import Path
+
 import pytest
 
-from nni_autoformer import SearchSpace
-from nni_autoformer.complexity import macs, macs_range, params, params_range, relative_position_macs
+from nni_autoformer import Architecture, ModelConfig, SearchSpace
+from nni_autoformer.complexity import (
+    macs,
+    macs_range,
+    official,
+    params,
+    params_range,
+    relative_position_macs,
+)
+
+DATA = Path(__file__).parent / "data"
+GOLDEN = {name: json.loads((DATA / f"{name}.json").read_text()) for name in ("mini", "published")}
+
+
+def from_golden(config):
+    return Architecture(config["embed_dim"][0], config["num_heads"], config["mlp_ratio"])
 
 
 @pytest.mark.parametrize(
@@ -20,6 +37,30 @@ def test_the_published_subnets(name, count, billions, with_position):
     assert params(architecture) == count
     assert round(macs(architecture) / 1e9, 3) == billions
     assert round((macs(architecture) + relative_position_macs(architecture)) / 1e9, 3) == with_position
+
+
+@pytest.mark.parametrize(("name", "billions"), [("tiny", 1.344), ("small", 4.892), ("base", 11.237)])
+def test_the_official_number_of_the_published_tables(name, billions):
+    space = SearchSpace.load(name)
+    assert round(official(space.architectures["published"]) / 1e9, 3) == billions
+
+
+def test_the_official_number_equals_the_published_code():
+    for models in GOLDEN["published"]["models"].values():
+        for entry in models.values():
+            assert official(from_golden(entry["config"])) == entry["reference_complexity_at_196"]
+    for variant in GOLDEN["mini"]["variants"].values():
+        options = variant["options"]
+        model = ModelConfig(
+            (32, 32),
+            8,
+            num_classes=10,
+            relative_position=options["relative_position"],
+            max_relative_position=options["max_relative_position"],
+        )
+        for entry in variant["configs"].values():
+            if options["abs_pos"]:  # the published code raises without absolute position
+                assert official(from_golden(entry["config"]), model) == entry["reference_complexity_at_16"]
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: ``nni-autoformer train | search | test | demo``."""
+"""The command line: ``nni-autoformer train | search | test | export | demo | info | convert``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ INTERRUPTED = 130
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    from . import demo, search, test, train
+    from . import demo, export, files, search, test, train
 
     parser = argparse.ArgumentParser(
         prog="nni-autoformer",
@@ -25,8 +25,10 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, search, test, demo):
+    for module in (train, search, test, export, demo):
         module.add_parser(commands)
+    files.add_info_parser(commands)
+    files.add_convert_parser(commands)
     return parser
 
 

@@ -32,7 +32,7 @@ def add_tokens(patches: Tensor, cls_token: Tensor, pos_embed: Tensor | None) -> 
         cls_token: (1, 1, channels).
         pos_embed: (1, 1 + patches, channels), or None for no absolute position.
     """
-    tokens = torch.cat((cls_token.expand(len(patches), -1, -1), patches), dim=1)
+    tokens = torch.cat((cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
     return tokens if pos_embed is None else tokens + pos_embed
 
 

@@ -59,6 +59,9 @@ class ImageClassification(LightningModule):
         """AdamW with the published decay groups: no decay on biases, norms, class token and absolute
         position; the relative-position tables are decayed.
 
+        The rate changes with every step. The published code changes it after every epoch, by that epoch's own
+        number, so that its epochs 0 and 1 both run at the warm-up start: one epoch behind this schedule.
+
         The schedule is not handed to Lightning: the rate is a function of the step, so a resume needs no
         state of it.
         """

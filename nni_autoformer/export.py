@@ -1,0 +1,122 @@
+"""A subnet in a form that other programs run: safetensors, torch.export, ONNX; checked before it counts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from .checkpoints import load_subnet, save_subnet
+from .errors import ConfigError
+from .files import replacing
+from .nn.subnet import Subnet
+
+TOLERANCES = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
+"""By format: how far the logits may be from the supernet's own for this architecture."""
+
+
+def export(subnet: Subnet, reference: Callable[[Tensor], Tensor], format: str, path: str | Path) -> float:
+    """Write a subnet, and compare what was written with the network it came from.
+
+    The file takes its name only after the comparison, so a wrong export leaves nothing.
+
+    Args:
+        subnet: the network, on the CPU.
+        reference: gives the logits of the supernet for this architecture.
+        format: 'safetensors', 'torch-export' or 'onnx'; the last two take any batch size.
+        path: the file.
+
+    Returns:
+        The largest difference of a logit, over two batches of different sizes.
+
+    Raises:
+        ConfigError: the format is unknown, a package that it needs is missing, or the written network gives
+            other logits.
+    """
+    if format not in TOLERANCES:
+        raise ConfigError(f"--format {format}: known are {', '.join(TOLERANCES)}.")
+    write, read = _FORMATS[format]
+    subnet = subnet.eval()
+    generator = torch.Generator().manual_seed(0)
+    shape = (subnet.model.in_chans, *subnet.model.img_size)
+    batches = [torch.randn(size, *shape, generator=generator) for size in (2, 3)]
+    with replacing(path) as temporary, torch.no_grad():
+        write(subnet, batches[0], temporary)
+        network = read(temporary)
+        difference = max((network(batch) - reference(batch)).abs().max().item() for batch in batches)
+        if not difference <= TOLERANCES[format]:
+            raise ConfigError(
+                f"the exported network's logits differ by {difference:.2g} from the supernet's; at most "
+                f"{TOLERANCES[format]:g} is allowed, so nothing was written."
+            )
+    return difference
+
+
+def _write_safetensors(subnet: Subnet, example: Tensor, path: Path) -> None:
+    save_subnet(path, subnet, {})
+
+
+def _read_safetensors(path: Path) -> Callable[[Tensor], Tensor]:
+    return load_subnet(path)[0]
+
+
+def _exported_program(subnet: Subnet, example: Tensor) -> torch.export.ExportedProgram:
+    batch = torch.export.Dim("batch")
+    return torch.export.export(subnet, (example,), dynamic_shapes={"images": {0: batch}})
+
+
+def _write_torch(subnet: Subnet, example: Tensor, path: Path) -> None:
+    with open(path, "wb") as file:
+        torch.export.save(_exported_program(subnet, example), file)
+
+
+def _read_torch(path: Path) -> Callable[[Tensor], Tensor]:
+    with open(path, "rb") as file:
+        return torch.export.load(file).module()
+
+
+def require_onnx() -> None:
+    """Check that the packages for ONNX are there.
+
+    Raises:
+        ConfigError: one is missing; the sentence says how to install them.
+    """
+    for package in ("onnx", "onnxruntime", "onnxscript"):
+        try:
+            __import__(package)
+        except ImportError:
+            raise ConfigError(
+                f"--format onnx needs the package {package}: pip install 'nni-autoformer[onnx]'."
+            ) from None
+
+
+def _write_onnx(subnet: Subnet, example: Tensor, path: Path) -> None:
+    require_onnx()
+    program = torch.onnx.export(
+        subnet,
+        (example,),
+        input_names=["images"],
+        output_names=["logits"],
+        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        dynamo=True,
+        external_data=False,
+        verbose=False,
+    )
+    assert program is not None
+    program.save(str(path))
+
+
+def _read_onnx(path: Path) -> Callable[[Tensor], Tensor]:
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(path.read_bytes(), providers=["CPUExecutionProvider"])
+    return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
+
+
+_FORMATS = {
+    "safetensors": (_write_safetensors, _read_safetensors),
+    "torch-export": (_write_torch, _read_torch),
+    "onnx": (_write_onnx, _read_onnx),
+}

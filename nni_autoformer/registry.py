@@ -1,0 +1,282 @@
+"""AutoFormer in timm: importing this module registers the published architectures and a generic one.
+
+    import nni_autoformer.registry
+    timm.create_model("autoformer_small_patch16_224", num_classes=37, img_size=384)
+    timm.create_model("autoformer", architecture="runs/c10-search/best.yaml", img_size=32, patch_size=4)
+
+The models are timm's `VisionTransformer` with AutoFormer's blocks, so everything that timm offers for one
+works, and their state dict is that of `Subnet`: a file that `nni-autoformer convert --to timm` writes loads
+as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
+from timm.layers import resample_abs_pos_embed
+from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models.vision_transformer import VisionTransformer
+from torch import Tensor, nn
+
+from .architecture import Architecture
+from .errors import ConfigError
+from .layouts import hub_to_timm, recognise
+from .nn.layers import Attention, Block, Mlp, drop_path_rates, init_linear
+from .nn.relative_position import TokenGrid
+from .space import SearchSpace
+
+
+class AutoFormerViT(VisionTransformer):
+    """A subnet as timm's `VisionTransformer`: per-layer heads and MLP widths, 2-D relative position in the
+    blocks.
+
+    Args:
+        architecture: an `Architecture`, its dict, or a YAML file.
+        relative_position: 2-D relative position on keys and values.
+        max_relative_position: offsets beyond it share the table row of the farthest.
+        absolute_position: a learned position embedding.
+        drop_path_rate: of the last layer of the supernet; earlier layers have less, linearly.
+        supernet_depth: over how many layers the rate rises; None for the architecture's own.
+        kwargs: as for `VisionTransformer`; sizes come from the architecture.
+
+    Raises:
+        ConfigError: the architecture is missing or malformed.
+    """
+
+    def __init__(
+        self,
+        architecture: Architecture | Mapping[str, Any] | str | Path,
+        *,
+        relative_position: bool = True,
+        max_relative_position: int = 14,
+        absolute_position: bool = True,
+        drop_path_rate: float = 0.0,
+        supernet_depth: int | None = None,
+        global_pool: str = "avg",
+        **kwargs: Any,
+    ) -> None:
+        chosen = as_architecture(architecture)
+        super().__init__(
+            embed_dim=chosen.embed_dim,
+            depth=1,  # the uniform blocks that timm builds are replaced below
+            num_heads=chosen.embed_dim // max(d for d in range(1, 9) if chosen.embed_dim % d == 0) or 1,
+            global_pool=global_pool,
+            fc_norm=False,
+            pos_embed="learn" if absolute_position else "none",
+            norm_layer=nn.LayerNorm,
+            **kwargs,
+        )
+        self.architecture = chosen
+        self.max_relative_position = max_relative_position
+        grid_size = self.patch_embed.grid_size
+        grid = TokenGrid(grid_size, max_relative_position) if relative_position else None
+        rates = drop_path_rates(drop_path_rate, supernet_depth or chosen.depth)
+        self.blocks = nn.Sequential(
+            *(
+                Block(
+                    nn.LayerNorm(chosen.embed_dim),
+                    Attention(chosen.embed_dim, heads, max_relative_position, grid),
+                    nn.LayerNorm(chosen.embed_dim),
+                    Mlp(chosen.embed_dim, hidden),
+                    rate,
+                )
+                for heads, hidden, rate in zip(chosen.num_heads, chosen.hidden_features, rates)
+            )
+        )
+        reduction = self.patch_embed.feat_ratio()
+        self.feature_info = [
+            {"module": f"blocks.{i}", "num_chs": chosen.embed_dim, "reduction": reduction}
+            for i in range(chosen.depth)
+        ]
+        if isinstance(self.head, nn.Linear):
+            init_linear(self.head)
+        nn.init.trunc_normal_(self.cls_token, std=0.02)
+
+    def set_input_size(
+        self,
+        img_size: int | tuple[int, int] | None = None,
+        patch_size: int | tuple[int, int] | None = None,
+        relative_position: str = "interpolate",
+    ) -> None:
+        """Change the image or patch size, in place; a size that is not new changes no bit.
+
+        Args:
+            img_size, patch_size: None leaves it as it is.
+            relative_position: 'interpolate' stretches the tables with the grid: the row of pairs with the
+                class token is copied, the others are interpolated linearly along the offset. 'clip' leaves
+                the tables, and offsets beyond them share the farthest row.
+
+        Raises:
+            ConfigError: `relative_position` is neither of these.
+        """
+        if relative_position not in ("interpolate", "clip"):
+            raise ConfigError(
+                f"relative_position is '{relative_position}'; it should be interpolate or clip."
+            )
+        before = self.patch_embed.grid_size
+        size = (img_size, img_size) if isinstance(img_size, int) else img_size
+        super().set_input_size(size, patch_size)
+        after = self.patch_embed.grid_size
+        layers = [module for module in self.modules() if isinstance(module, Attention)]
+        if after == before or layers[0].token_grid is None:
+            return
+        if relative_position == "interpolate":
+            tables = {
+                name: (table.data, before[axis] / after[axis])
+                for name, table in self.named_parameters()
+                for axis, end in enumerate(("embeddings_table_v", "embeddings_table_h"))
+                if name.endswith(end)
+            }
+            self.max_relative_position = stretched_maximum(self.max_relative_position, before, after)
+            for name, (table, step) in tables.items():
+                owner = self.get_submodule(name.rpartition(".")[0])
+                resized = resample_table(table, self.max_relative_position, step)
+                setattr(owner, name.rpartition(".")[2], nn.Parameter(resized))
+        grid = TokenGrid(after, self.max_relative_position).to(self.cls_token.device)
+        for layer in layers:
+            layer.token_grid = grid
+
+
+def as_architecture(value: Architecture | Mapping[str, Any] | str | Path) -> Architecture:
+    """An architecture from what a user has: the object, its dict, or a YAML file.
+
+    Raises:
+        ConfigError: it is none of these, or malformed.
+    """
+    if isinstance(value, Architecture):
+        return value
+    if isinstance(value, Mapping):
+        return Architecture.from_dict(value)
+    return Architecture.from_yaml(value)
+
+
+def stretched_maximum(maximum: int, before: tuple[int, int], after: tuple[int, int]) -> int:
+    """The largest offset of tables that are stretched from one grid to another; the larger axis decides."""
+    return max(1, round(max(maximum * new / old for old, new in zip(before, after))))
+
+
+def resample_table(table: Tensor, maximum: int, step: float) -> Tensor:
+    """Stretch a relative-position table.
+
+    Args:
+        table: (2L + 2, 64); row 0 is for pairs with the class token.
+        maximum: the new L.
+        step: how many old offsets one new offset is.
+
+    Returns:
+        (2 maximum + 2, 64): row 0 as it is, the others linear between the nearest old offsets.
+    """
+    old = (len(table) - 2) // 2
+    if maximum == old and step == 1:
+        return table.clone()
+    offsets = torch.arange(-maximum, maximum + 1, dtype=torch.float64, device=table.device) * step
+    place = (offsets.clamp(-old, old) + old).to(torch.float64)
+    low = place.floor().long().clamp(max=2 * old - 1)
+    share = (place - low).to(table.dtype).unsqueeze(1)
+    rows = table[1:]
+    return torch.cat((table[:1], torch.lerp(rows[low], rows[low + 1], share)))
+
+
+def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: AutoFormerViT) -> dict[str, Tensor]:
+    """Make a checkpoint fit a model: NNI's hub layout is translated, and position embedding and relative
+    tables of another image size are resampled.
+    """
+    tensors = dict(state_dict.get("model", state_dict))  # type: ignore[arg-type]
+    if recognise(tensors) == "hub subnet":
+        tensors = hub_to_timm(tensors)
+    own = model.state_dict()
+    side = None
+    for key, tensor in tensors.items():
+        if key == "pos_embed" and tensor.shape[1] != own[key].shape[1]:
+            side = int((tensor.shape[1] - 1) ** 0.5)
+            tensors[key] = resample_abs_pos_embed(
+                tensor, new_size=list(model.patch_embed.grid_size), old_size=[side, side], num_prefix_tokens=1
+            )
+    for key, tensor in tensors.items():
+        if "embeddings_table" in key and key in own and tensor.shape != own[key].shape:
+            axis = 0 if key.endswith("_v") else 1
+            old = (len(tensor) - 2) // 2
+            new = (len(own[key]) - 2) // 2
+            step = side / model.patch_embed.grid_size[axis] if side else old / new
+            tensors[key] = resample_table(tensor, new, step)
+    return tensors
+
+
+def _cfg(**kwargs: Any) -> dict[str, Any]:
+    return {
+        "url": "",
+        "num_classes": 1000,
+        "input_size": (3, 224, 224),
+        "pool_size": None,
+        "crop_pct": 0.875,
+        "interpolation": "bicubic",
+        "fixed_input_size": True,
+        "mean": IMAGENET_DEFAULT_MEAN,
+        "std": IMAGENET_DEFAULT_STD,
+        "first_conv": "patch_embed.proj",
+        "classifier": "head",
+        "license": "mit",
+        "paper_ids": "arXiv:2107.00651",
+        "paper_name": "AutoFormer: Searching Transformers for Visual Recognition",
+        "origin_url": "https://github.com/microsoft/Cream/tree/main/AutoFormer",
+        **kwargs,
+    }
+
+
+default_cfgs = generate_default_cfgs(
+    {
+        "autoformer_tiny_patch16_224": _cfg(),
+        "autoformer_small_patch16_224": _cfg(),
+        "autoformer_base_patch16_224": _cfg(),
+        "autoformer": _cfg(),
+    }
+)
+
+
+def _create(variant: str, pretrained: bool, **kwargs: Any) -> AutoFormerViT:
+    return build_model_with_cfg(
+        AutoFormerViT,
+        variant,
+        pretrained,
+        pretrained_filter_fn=checkpoint_filter_fn,
+        feature_cfg={"out_indices": kwargs.pop("out_indices", 3), "feature_cls": "getter"},
+        **kwargs,
+    )
+
+
+def _published(variant: str, space: str, pretrained: bool, **kwargs: Any) -> AutoFormerViT:
+    loaded = SearchSpace.load(space)
+    defaults = {"architecture": loaded.architectures["published"], "supernet_depth": loaded.max_depth}
+    return _create(variant, pretrained, **{**defaults, **kwargs})
+
+
+@register_model
+def autoformer_tiny_patch16_224(pretrained: bool = False, **kwargs: Any) -> AutoFormerViT:
+    """The published AutoFormer-T: 5.868 M parameters, 75.3 % top-1 with inherited weights."""
+    return _published("autoformer_tiny_patch16_224", "tiny", pretrained, **kwargs)
+
+
+@register_model
+def autoformer_small_patch16_224(pretrained: bool = False, **kwargs: Any) -> AutoFormerViT:
+    """The published AutoFormer-S: 22.891 M parameters, 81.7 % top-1 with inherited weights."""
+    return _published("autoformer_small_patch16_224", "small", pretrained, **kwargs)
+
+
+@register_model
+def autoformer_base_patch16_224(pretrained: bool = False, **kwargs: Any) -> AutoFormerViT:
+    """The published AutoFormer-B: 53.692 M parameters, 82.4 % top-1 with inherited weights."""
+    return _published("autoformer_base_patch16_224", "base", pretrained, **kwargs)
+
+
+@register_model
+def autoformer(pretrained: bool = False, **kwargs: Any) -> AutoFormerViT:
+    """Any architecture: pass `architecture`, an `Architecture`, its dict, or a YAML file."""
+    if "architecture" not in kwargs:
+        raise ConfigError(
+            "timm.create_model('autoformer') needs architecture=…: a YAML file, a dict or an Architecture."
+        )
+    return _create("autoformer", pretrained, **kwargs)
