@@ -3,8 +3,9 @@
     python examples/from_published_checkpoint.py supernet-tiny.pth IMAGENET
 
 Get the file from
-https://github.com/silent-chen/AutoFormer-model-zoo/releases/download/v1.0/supernet-tiny.pth (supernet-small.pth and
-supernet-base.pth stand beside it; give --space small or base). IMAGENET holds val/CLASS/*.JPEG.
+https://github.com/silent-chen/AutoFormer-model-zoo/releases/download/v1.0/supernet-tiny.pth
+(supernet-small.pth and supernet-base.pth stand beside it; give --space small or base). IMAGENET holds
+val/CLASS/*.JPEG.
 """
 
 import argparse
@@ -41,9 +42,8 @@ def main() -> None:
     for architecture in (published, next(space.neighbours(published))):
         accuracy = evaluator.evaluate(supernet.extract(architecture))
         size, cost = params(architecture, space.model) / 1e6, official(architecture, space.model) / 1e9
-        print(
-            f"{architecture}\n  {size:.3f} M, {cost:.3f} G: top-1 {accuracy.top1:.2f}, top-5 {accuracy.top5:.2f} %"
-        )
+        print(architecture)
+        print(f"  {size:.3f} M, {cost:.3f} G: top-1 {accuracy.top1:.2f} %, top-5 {accuracy.top5:.2f} %")
 
     # 3. An ordinary timm model with the subnet's weights.
     save_file(supernet.cpu().extract(published).state_dict(), arguments.output)

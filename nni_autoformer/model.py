@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import nni
 import torch
@@ -128,22 +128,41 @@ class AutoFormer(ModelSpace):
             ConfigError: the architecture is not in the space.
             RuntimeError: the space has not been turned into a supernet.
         """
-        self._supernet_modules()
-        self.space.require(architecture)
         sample = architecture.to_sample(self.space.max_depth)
-        tensors = {}
-        for name, module in self.named_modules():
-            path = name.split(".")
-            if not isinstance(module, Entangled) or (
-                path[0] == "blocks" and int(path[2]) >= architecture.depth
-            ):
-                continue
-            for key, tensor in module.subnet_tensors(sample).items():
-                tensors[_subnet_key(f"{name}.{key}")] = tensor.detach()
+        tensors = {
+            _subnet_key(f"{name}.{key}"): tensor.detach()
+            for name, layer in self._layers_of(architecture)
+            for key, tensor in layer.subnet_tensors(sample).items()
+        }
         subnet = Subnet(architecture, self.space.model, self.drop_path_rate, self.space.max_depth)
         subnet.to(next(iter(tensors.values())))
         subnet.load_state_dict(tensors)
         return subnet.train(self.training)
+
+    @torch.no_grad()
+    def implant(self, subnet: Subnet) -> None:
+        """Write a subnet's weights into its slices of the supernet; the reverse of `extract`.
+
+        Raises:
+            ConfigError: the architecture is not in the space.
+            RuntimeError: the space has not been turned into a supernet.
+        """
+        architecture = subnet.architecture
+        sample = architecture.to_sample(self.space.max_depth)
+        tensors = subnet.state_dict()
+        for name, layer in self._layers_of(architecture):
+            prefix = f"{name}."
+            parts = {key: tensors[_subnet_key(prefix + key)] for key in layer.subnet_tensors(sample)}
+            layer.implant(sample, parts)
+
+    def _layers_of(self, architecture: Architecture) -> Iterator[tuple[str, Entangled]]:
+        self._supernet_modules()
+        self.space.require(architecture)
+        for name, module in self.named_modules():
+            path = name.split(".")
+            beyond = path[0] == "blocks" and len(path) > 2 and int(path[2]) >= architecture.depth
+            if isinstance(module, Entangled) and not beyond:
+                yield name, module
 
 
 def _subnet_key(key: str) -> str:

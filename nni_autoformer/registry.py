@@ -62,8 +62,8 @@ class AutoFormerViT(VisionTransformer):
         chosen = as_architecture(architecture)
         super().__init__(
             embed_dim=chosen.embed_dim,
-            depth=1,  # the uniform blocks that timm builds are replaced below
-            num_heads=chosen.embed_dim // max(d for d in range(1, 9) if chosen.embed_dim % d == 0) or 1,
+            depth=1,  # timm's uniform block is replaced below
+            num_heads=1,
             global_pool=global_pool,
             fc_norm=False,
             pos_embed="learn" if absolute_position else "none",

@@ -7,7 +7,7 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..complexity import params_range
 from ..errors import ConfigError
@@ -15,6 +15,9 @@ from ..files import replacing
 from ..space import SearchSpace
 from .summary import table
 from .test import architecture_of, subnet_of
+
+if TYPE_CHECKING:
+    from ..model import AutoFormer
 
 PUBLISHED_WIDTHS = {"tiny": 256, "tiny-released": 256, "base": 640, "base-released": 640}
 """Embedding sizes of the published files where they are above the largest choice; no subnet uses the rest."""
@@ -116,8 +119,12 @@ def _convert_supernet(arguments: argparse.Namespace, space: SearchSpace | None) 
     from ..checkpoints import load_supernet, read_header, save_supernet
     from ..layouts import published_key, published_shape
 
-    _require_exact(arguments.checkpoint, read_header(arguments.checkpoint, space).kind)
-    supernet, header = load_supernet(arguments.checkpoint, space)
+    header = read_header(arguments.checkpoint, space)
+    _require_exact(arguments.checkpoint, header.kind)
+    if header.kind.endswith("subnet"):
+        supernet = _around(arguments.checkpoint)
+    else:
+        supernet, header = load_supernet(arguments.checkpoint, space)
     if arguments.to == "supernet":
         save_supernet(arguments.output, supernet, header.run)
         return
@@ -130,6 +137,22 @@ def _convert_supernet(arguments: argparse.Namespace, space: SearchSpace | None) 
         model[name][tuple(slice(size) for size in tensor.shape)] = tensor
     with replacing(arguments.output) as temporary:
         torch.save({"model": model}, temporary)
+
+
+def _around(checkpoint: Path) -> AutoFormer:
+    """The supernet of a space that is just large enough for a file's subnet, zero where it has nothing."""
+    import torch
+
+    from ..checkpoints import load_subnet
+    from ..model import build_supernet
+
+    subnet, header = load_subnet(checkpoint)
+    supernet = build_supernet(header.space)
+    with torch.no_grad():
+        for parameter in supernet.parameters():
+            parameter.zero_()
+    supernet.implant(subnet)
+    return supernet
 
 
 def _require_exact(checkpoint: Path, kind: str) -> None:

@@ -81,6 +81,11 @@ class Entangled(MixedOperation):
         }
         return self.sliced(*sizes.values())
 
+    def implant(self, sample: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """Write the plain layer's tensors into an NNI sample's slice; the reverse of `subnet_tensors`."""
+        for key, part in self.subnet_tensors(sample).items():
+            part.copy_(tensors[key])
+
 
 def _linear(tensors: Mapping[str, Tensor], name: str) -> LinearMap:
     weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
@@ -149,6 +154,13 @@ class EntangledAttention(Entangled, Attention):
             for name in ("rel_pos_embed_k", "rel_pos_embed_v"):
                 tensors |= {f"{name}.{key}": table for key, table in getattr(self, name).named_parameters()}
         return tensors
+
+    def implant(self, sample: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
+        """As for the other layers; the qkv weight's slice is a copy, so its rows are interleaved here."""
+        super().implant(sample, tensors)
+        rows, embed_dim = tensors["qkv.weight"].shape
+        interleaved = tensors["qkv.weight"].view(3, rows // 3, embed_dim).transpose(0, 1)
+        self.qkv.weight[:rows, :embed_dim].copy_(interleaved.reshape(rows, embed_dim))
 
     def forward_with_args(self, embed_dim: int, num_heads: int, x: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim, num_heads)

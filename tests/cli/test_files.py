@@ -68,6 +68,24 @@ def test_convert_there_and_back(toy, subnet, tmp_path, capsys):
     assert space.is_file()
 
 
+def test_a_subnet_goes_into_the_published_layout_and_back(toy, tmp_path):
+    """Layers with fewer heads or a smaller MLP than others leave zeros; the subnet comes back bit for bit."""
+    from nni_autoformer import Architecture
+
+    supernet, _ = load_supernet(toy / CHECKPOINT)
+    architecture = Architecture(16, (2, 1), (1.0, 2.0))
+    architecture.to_yaml(tmp_path / "a.yaml")
+    names = {"c": toy / CHECKPOINT, "t": tmp_path}
+    flags = "--to timm --architecture {t}/a.yaml --output {t}/a.safetensors"
+    assert command("convert --checkpoint {c} " + flags, **names) == 0
+    assert command("convert --checkpoint {t}/a.safetensors --to published --output {t}/p.pth", **names) == 0
+    space = load_subnet(tmp_path / "a.safetensors")[1].space
+    again, _ = load_supernet(tmp_path / "p.pth", space)
+    one, other = supernet.extract(architecture).state_dict(), again.extract(architecture).state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert (again.state_dict()["blocks.blocks.1.attn.qkv.weight"][192:] == 0).all()
+
+
 def test_the_published_layout_pads_unused_channels_with_zeros(tmp_path):
     import json
     from pathlib import Path
