@@ -22,7 +22,7 @@ setup(
     package_dir={"nni_autoformer.search_spaces": "search_spaces"},
     package_data={"nni_autoformer.search_spaces": ["*.yaml"]},
     install_requires=[
-        "torch>=2.3",
+        "torch>=2.6",
         "torchvision",
         "nni==3.0",
         "timm>=1.0.9",

@@ -29,6 +29,8 @@ def build_parser() -> argparse.ArgumentParser:
         module.add_parser(commands)
     files.add_info_parser(commands)
     files.add_convert_parser(commands)
+    for command in commands.choices.values():
+        command.description = (command.description or "").replace("``", "")
     return parser
 
 
@@ -43,7 +45,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 2
     except KeyboardInterrupt:
         way = " The same command with --resume goes on from here." if "resume" in arguments else ""
-        print(f"nni-autoformer: stopped.{way}", file=sys.stderr)
+        print(f"\nnni-autoformer: stopped.{way}", file=sys.stderr)  # below the progress bar
         return INTERRUPTED
     return 0
 
