@@ -14,10 +14,9 @@ import json
 import pickle
 import warnings
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -27,6 +26,7 @@ from torch import Tensor
 from .architecture import HEAD_DIM, Architecture
 from .errors import ConfigError
 from .files import replacing
+from .headers import FORMAT, HEADER_KEY, Header, parse_header
 from .layouts import (
     describe_subnet,
     hub_supernet_to_published,
@@ -35,12 +35,14 @@ from .layouts import (
     published_shape,
     recognise,
 )
-from .model import AutoFormer, build_supernet
+from .nn import slicing
 from .nn.subnet import Subnet
 from .space import ModelConfig, SearchSpace, packaged_spaces
 
-HEADER_KEY = "nni_autoformer"
-FORMAT = 1
+if TYPE_CHECKING:
+    from .model import AutoFormer
+
+__all__ = ["Header", "load_subnet", "load_supernet", "read_header", "save_subnet", "save_supernet"]
 
 PUBLISHED_RUN = {
     "mean": [0.485, 0.456, 0.406],
@@ -50,23 +52,6 @@ PUBLISHED_RUN = {
     "selection": None,
 }
 """How the published networks, and NNI's hub, want their images: short side 256 bicubic, centre crop 224."""
-
-
-@dataclass
-class Header:
-    """What a checkpoint file says of itself.
-
-    Attributes:
-        kind: 'supernet' or 'subnet'; for other people's files as `layouts.recognise` says.
-        space: the search space; its number of classes is the data's.
-        run: what the training knew: data set, classes, preprocessing, recipe, epoch, metrics, selection.
-        versions: of this package and of torch, when the file was written.
-    """
-
-    kind: str
-    space: SearchSpace
-    run: dict[str, Any] = field(default_factory=dict)
-    versions: dict[str, str] = field(default_factory=dict)
 
 
 def _versions() -> dict[str, str]:
@@ -148,59 +133,92 @@ def load_supernet(path: str | Path, space: SearchSpace | None = None) -> tuple[A
         ConfigError: as `read_header`; the file is of another space (the sentence says what differs); a tensor
             is missing or has another shape.
     """
+    from .model import (
+        build_supernet,  # brings NNI's whole NAS part, which a trial of one subnet does not need
+    )
+
     path = Path(path)
     header, tensors = _open(path, space)
     if not header.kind.endswith("supernet"):
         raise ConfigError(f"{path}: the file holds a {header.kind}; a supernet is needed here.")
-    if space is not None:
-        expected = space.with_model(num_classes=header.space.model.num_classes)
-        if differences := expected.differences(header.space):
-            raise ConfigError(
-                f"{path}: the checkpoint is of another search space than '{space.name}': "
-                f"{'; '.join(differences)} (here: --space, there: the checkpoint)."
-            )
-    if header.kind == "hub supernet":
-        warnings.warn(
-            f"{path}: a supernet of NNI's hub has other biases of queries, keys and values in subnets "
-            "below the "
-            "largest head count; the accuracy of those will differ from NNI's.",
-            stacklevel=2,
-        )
-        tensors = hub_supernet_to_published(tensors)
+    tensors = _supernet_tensors(path, header, tensors, space)
     supernet = build_supernet(header.space)
-    own = supernet.state_dict()
-    _require_shapes(
-        path, tensors, header.space, {published_key(key): tuple(t.shape) for key, t in own.items()}
-    )
     supernet.load_state_dict(
         {
             key: tensors[published_key(key)][tuple(slice(size) for size in tensor.shape)]
-            for key, tensor in own.items()
+            for key, tensor in supernet.state_dict().items()
         }
     )
     return supernet, header
 
 
-def load_subnet(path: str | Path) -> tuple[Subnet, Header]:
-    """Build the subnet of a file, with its weights.
+def _supernet_tensors(
+    path: Path, header: Header, tensors: dict[str, Tensor], space: SearchSpace | None
+) -> dict[str, Tensor]:
+    """A supernet's tensors under the published names, checked against its space and the expected one."""
+    require_space(path, header, space)
+    if header.kind == "hub supernet":
+        warnings.warn(
+            f"{path}: a supernet of NNI's hub has other biases of queries, keys and values in subnets "
+            "below the largest head count; the accuracy of those will differ from NNI's.",
+            stacklevel=3,
+        )
+        tensors = hub_supernet_to_published(tensors)
+    with torch.device("meta"):
+        largest = Subnet(header.space.largest, header.space.model).state_dict()
+    shapes = {published_key(key): tuple(tensor.shape) for key, tensor in largest.items()}
+    _require_shapes(path, tensors, header.space, shapes)
+    return tensors
 
-    Args:
-        path: a file that `save_subnet` wrote, or a subnet of NNI's hub or in timm's layout.
+
+def require_space(path: Path, header: Header, space: SearchSpace | None) -> None:
+    """Check that a checkpoint is of the space that the caller expects.
 
     Raises:
-        ConfigError: as `read_header`; the file holds a supernet; a tensor is missing or has another shape.
+        ConfigError: it is of another one; the sentence says what differs.
+    """
+    if space is None:
+        return
+    expected = space.with_model(num_classes=header.space.model.num_classes)
+    if differences := expected.differences(header.space):
+        raise ConfigError(
+            f"{path}: the checkpoint is of another search space than '{space.name}': "
+            f"{'; '.join(differences)} (here: --space, there: the checkpoint)."
+        )
+
+
+def load_subnet(
+    path: str | Path, architecture: Architecture | None = None, space: SearchSpace | None = None
+) -> tuple[Subnet, Header]:
+    """Build one subnet with the weights of a file; of a supernet only the subnet's part is read.
+
+    Args:
+        path: a file that `save_subnet` wrote, a subnet of NNI's hub or in timm's layout, or any supernet.
+        architecture: which subnet of a supernet; None for the only one that a subnet's file holds.
+        space: the space that the caller expects of a supernet, as for `load_supernet`.
+
+    Raises:
+        ConfigError: as `load_supernet`; the file holds another subnet, or a supernet and no architecture was
+            given.
     """
     path = Path(path)
-    header, tensors = _open(path)
-    if not header.kind.endswith("subnet"):
-        raise ConfigError(f"{path}: the file holds a {header.kind}; a subnet is needed here.")
-    if header.kind == "hub subnet":
-        tensors = hub_to_timm(tensors)
-    subnet = Subnet(header.space.architectures["subnet"], header.space.model)
-    expected = {key: tuple(tensor.shape) for key, tensor in subnet.state_dict().items()}
+    header, tensors = _open(path, space)
+    if header.kind.endswith("supernet"):
+        if architecture is None:
+            raise ConfigError(f"{path}: the file holds a {header.kind}; a subnet is needed here.")
+        header.space.require(architecture)
+        largest = _supernet_tensors(path, header, tensors, space)
+        tensors = slicing.subnet(lambda key: largest[published_key(key)], architecture, header.space.model)
+    else:
+        tensors = hub_to_timm(tensors) if header.kind == "hub subnet" else tensors
+        if architecture not in (None, header.space.architectures["subnet"]):
+            raise ConfigError(f"{path}: the file holds one subnet, and it is not {architecture}.")
+        architecture = header.space.architectures["subnet"]
+    with torch.device("meta"):
+        shapes = Subnet(architecture, header.space.model).state_dict()
+    expected = {key: tuple(tensor.shape) for key, tensor in shapes.items()}
     _require_equal_shapes(path, tensors, expected, "the architecture of the file")
-    subnet.load_state_dict(dict(tensors))
-    return subnet.eval(), header
+    return Subnet.from_tensors(architecture, header.space.model, tensors).eval(), header
 
 
 def _require_shapes(
@@ -265,20 +283,7 @@ def _open(
             raise ConfigError(
                 f"{path}: the file is damaged or truncated, it cannot be read as safetensors ({error})."
             ) from None
-    return (_foreign_header(path, tensors, space) if text is None else _own_header(path, text)), tensors
-
-
-def _own_header(path: Path, text: str) -> Header:
-    try:
-        content = json.loads(text)
-        if content["format"] != FORMAT:
-            raise ConfigError(
-                f"{path}: the file has format {content['format']}; this version reads format {FORMAT}."
-            )
-        space = SearchSpace.from_dict(content["space"], f"{path}: space")
-        return Header(content["kind"], space, content["run"], content["versions"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: the header is damaged ({type(error).__name__}: {error}).") from None
+    return (_foreign_header(path, tensors, space) if text is None else parse_header(path, text)), tensors
 
 
 def _foreign_header(path: Path, tensors: Mapping[str, Tensor], space: SearchSpace | None) -> Header:

@@ -191,6 +191,17 @@ class SearchSpace:
         """Write as a YAML file that `load` reads, by rename."""
         write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None))
 
+    def to_nni(self) -> dict[str, dict[str, Any]]:
+        """As NNI's HPO experiments and nnictl want it (`search_space.json`): a choice per label.
+
+        Values of layers beyond a trial's depth take no part in its network.
+        """
+        choices: dict[str, tuple] = {"embed_dim": self.embed_dim, "depth": self.depth}
+        for i in range(self.max_depth):
+            choices[f"num_head_{i}"] = self.num_heads
+            choices[f"mlp_ratio_{i}"] = self.mlp_ratio
+        return {label: {"_type": "choice", "_value": list(values)} for label, values in choices.items()}
+
     def with_model(self, **changes: Any) -> SearchSpace:
         """The same choices around another network, for instance with another number of classes."""
         return replace(self, model=replace(self.model, **changes))

@@ -1,4 +1,4 @@
-"""The command line: ``nni-autoformer train | search | test | export | demo | info | convert``."""
+"""The command line: ``nni-autoformer train | search | test | space | launch | export | demo | …``."""
 
 from __future__ import annotations
 
@@ -10,6 +10,8 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import ConfigError
+from ..trial import current as current_trial
+from .overrides import overrides_of
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -17,7 +19,7 @@ INTERRUPTED = 130
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    from . import demo, export, files, search, test, train
+    from . import demo, export, files, launch, search, space, test, train
 
     parser = argparse.ArgumentParser(
         prog="nni-autoformer",
@@ -25,7 +27,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, search, test, export, demo):
+    for module in (train, search, test, space, launch, export, demo):
         module.add_parser(commands)
     files.add_info_parser(commands)
     files.add_convert_parser(commands)
@@ -35,10 +37,21 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status: 0, or 2 for what the user can put right, or 130 after Ctrl-C."""
-    arguments = build_parser().parse_args(argv)
+    """Run a command; the exit status: 0, or 2 for what the user can put right, or 130 after Ctrl-C.
+
+    In a trial of an NNI experiment the parameters of the trial take the place of flags.
+    """
+    parser = build_parser()
+    words = list(sys.argv[1:] if argv is None else argv)
     quieten()
     try:
+        sample = None
+        if (trial := current_trial()) is not None:
+            overrides, sample = overrides_of(parser, words, trial.parameters)
+            words += overrides
+        arguments = parser.parse_args(words)
+        if sample:
+            arguments.sample = sample
         arguments.run(arguments)
     except ConfigError as error:
         print(f"nni-autoformer: error: {_sentence(error)}", file=sys.stderr)

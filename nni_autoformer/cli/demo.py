@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 from ..search.evolution import Evolution, EvolutionConfig, Limits
 from ..space import SearchSpace
 from ..training.recipe import Recipe
+from ..trial import current as current_trial
 from . import options
 from .evaluation import Evaluation
 from .run_folder import RunFolder, jsonable
-from .search import search_into, selection_of
+from .search import Search
 from .summary import FIGURE_FILE, SUMMARY_FILE, print_search
 from .test import test
 from .train import DIGITS, SUPERNET_FILE, TrainJob
@@ -37,10 +38,11 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    from ..checkpoints import load_supernet
+    from ..checkpoints import read_header
     from ..data import open_data
+    from ..search.images import EvaluationImages
 
-    output = Path(arguments.output)
+    output = options.output_of(arguments)
     space = SearchSpace.load("digits")
     recipe = Recipe.for_space(
         space,
@@ -70,15 +72,17 @@ def run(arguments: argparse.Namespace) -> None:
         return
     job.run(output)
 
-    supernet, header = load_supernet(output / SUPERNET_FILE, space)
-    selection = selection_of(output / SUPERNET_FILE, header, splits.train, None)
+    images = EvaluationImages(str(output / SUPERNET_FILE), "digits", store="none")
+    header = read_header(output / SUPERNET_FILE)
     evaluation = Evaluation(device=arguments.device)
-    search_into(output, supernet, header, selection, evolution, evaluation)
+    Search(images, header, evolution, evaluation).into(output, images.of(header, splits))
     best = evolution.best()[0].architecture
-    accuracy = test(output / SUPERNET_FILE, space, best, splits.test, evaluation)
+    accuracy = test(replace(images, split="test"), best, evaluation)
     more = [
-        (f"top-1 on {accuracy.images} test images, never seen", f"{accuracy.top1:.2f} %"),
+        (f"top-1 on {accuracy['images']} test images, never seen", f"{accuracy['top1']:.2f} %"),
         ("figure", str(output / FIGURE_FILE)),
     ]
     print_search(evolution, output, more)
     folder.finish()
+    if (trial := current_trial()) is not None:
+        trial.report_final(accuracy)

@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
-    from ..data import ImageSource
+    from ..data import DecodedImages
+    from ..headers import Header
     from ..search.evaluator import SubnetEvaluator
+    from ..search.images import EvaluationImages
 
 
 @dataclass(frozen=True)
@@ -19,13 +20,11 @@ class Evaluation:
     """Where and how exactly to evaluate.
 
     Attributes:
-        workers: processes that decode images.
         batch_size: images per forward pass.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.
     """
 
-    workers: int = 0
     batch_size: int = 256
     device: str = "auto"
     precision: str = "fp32"
@@ -39,34 +38,41 @@ class Evaluation:
         """
         from ..devices import pick_device
 
-        for flag, least in (("workers", 0), ("batch_size", 1)):
-            value = getattr(arguments, flag)
-            if value < least:
-                raise ConfigError(f"--{flag.replace('_', '-')} is {value}; it should be at least {least}.")
+        if arguments.batch_size < 1:
+            raise ConfigError(f"--batch-size is {arguments.batch_size}; it should be at least 1.")
         pick_device(arguments.device)
-        return cls(arguments.workers, arguments.batch_size, arguments.device, arguments.precision)
+        return cls(arguments.batch_size, arguments.device, arguments.precision)
 
-    def evaluator(self, header: Header, source: ImageSource, progress: str) -> SubnetEvaluator:
-        """Decode the images and give the evaluator of subnets on them.
-
-        Args:
-            header: of the supernet's checkpoint.
-            source: the images.
-            progress: the description of the progress bar.
-
-        Raises:
-            ConfigError: the header does not say how images are normalised, or an image cannot be read.
-        """
-        from ..data import decode, eval_transform
+    def evaluator(self, header: Header, images: DecodedImages) -> SubnetEvaluator:
+        """The evaluator of subnets on these images."""
         from ..search.evaluator import SubnetEvaluator
 
         run = header.run
-        if "mean" not in run or "std" not in run:
-            raise ConfigError("the checkpoint's header does not say how images are normalised (mean, std).")
-        transform = eval_transform(
-            header.space.model,
-            crop_pct=run.get("crop_pct"),
-            interpolation=run.get("interpolation", "bicubic"),
-        )
-        images = decode(source, transform, progress, self.workers)
         return SubnetEvaluator(images, run["mean"], run["std"], self.batch_size, self.device, self.precision)
+
+
+def images_of(arguments: argparse.Namespace, split: str, store: str | None = None) -> EvaluationImages:
+    """The images that the flags name.
+
+    Args:
+        arguments: the command's.
+        split: 'selection' or 'test'.
+        store: of decoded images when --cache was not given, see `EvaluationImages`.
+
+    Raises:
+        ConfigError: a number is too small.
+    """
+    from ..search.images import EvaluationImages
+
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers is {arguments.workers}; it should be at least 0.")
+    return EvaluationImages(
+        checkpoint=str(arguments.checkpoint.resolve()),
+        dataset=arguments.dataset,
+        data=None if arguments.data is None else str(arguments.data.resolve()),
+        split=split,
+        selection=arguments.selection,
+        store=store if arguments.cache is None else arguments.cache,
+        workers=arguments.workers,
+        download=arguments.download,
+    )

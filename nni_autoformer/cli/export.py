@@ -8,7 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..space import SearchSpace
-from .test import architecture_of, subnet_of
+from .test import architecture_of
 
 
 def add_parser(commands: Any) -> None:
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError(f"--output {arguments.output} exists already; give another name.")
     space = None if arguments.space is None else SearchSpace.load(arguments.space)
 
-    from ..checkpoints import load_supernet, read_header
+    from ..checkpoints import load_subnet, load_supernet, read_header
     from ..export import export, require_onnx
 
     if arguments.format == "onnx":
@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> None:
     header = read_header(arguments.checkpoint, space)
     architecture = architecture_of(arguments.architecture, arguments.checkpoint, header, space)
     if header.kind.endswith("subnet"):
-        subnet, _ = subnet_of(arguments.checkpoint, space, architecture)
+        subnet, _ = load_subnet(arguments.checkpoint, architecture, space)
         reference: Any = subnet
     else:
         supernet, _ = load_supernet(arguments.checkpoint, space)

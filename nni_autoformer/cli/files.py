@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..files import replacing
 from ..space import SearchSpace
 from .summary import table
-from .test import architecture_of, subnet_of
+from .test import architecture_of
 
 if TYPE_CHECKING:
     from ..model import AutoFormer
@@ -99,13 +99,13 @@ def run_convert(arguments: argparse.Namespace) -> None:
 def _convert_subnet(arguments: argparse.Namespace, space: SearchSpace | None) -> None:
     import torch
 
-    from ..checkpoints import read_header, save_subnet
+    from ..checkpoints import load_subnet, read_header, save_subnet
     from ..layouts import timm_to_hub
 
     header = read_header(arguments.checkpoint, space)
     _require_exact(arguments.checkpoint, header.kind)
     architecture = architecture_of(arguments.architecture, arguments.checkpoint, header, space)
-    subnet, header = subnet_of(arguments.checkpoint, space, architecture)
+    subnet, header = load_subnet(arguments.checkpoint, architecture, space)
     if arguments.to == "timm":
         save_subnet(arguments.output, subnet, header.run)
         return

@@ -6,11 +6,10 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import ConfigError
 from ..space import SearchSpace
+from ..trial import current as current_trial
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
     from ..data import DataSplits
     from ..search.evolution import Limits
 
@@ -56,6 +55,22 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_images(parser: argparse.ArgumentParser) -> None:
+    """Which images are evaluated, and where they are kept decoded."""
+    parser.add_argument(
+        "--selection",
+        metavar="N-per-class|FILE",
+        help="training images to select by (default: the list beside the checkpoint, which its training "
+        "held out)",
+    )
+    parser.add_argument(
+        "--cache",
+        metavar="DIR|none",
+        help="where decoded images are kept for other processes and later runs (selection images: by default "
+        "~/.cache/nni_autoformer; test images: by default none, they stay in memory)",
+    )
+
+
 def add_output(parser: argparse.ArgumentParser, default: str | None = None) -> None:
     """Where the run goes."""
     group = parser.add_argument_group("output")
@@ -69,6 +84,12 @@ def add_output(parser: argparse.ArgumentParser, default: str | None = None) -> N
     )
     group.add_argument("--resume", action="store_true", help="go on with the unfinished run in --output")
     group.add_argument("--overwrite", action="store_true", help="delete the run in --output and start anew")
+
+
+def output_of(arguments: argparse.Namespace) -> Path:
+    """Where the run goes: --output, or as an NNI trial a folder of the trial's own in it."""
+    trial = current_trial()
+    return arguments.output if trial is None else arguments.output / trial.id
 
 
 def add_limits(parser: argparse.ArgumentParser) -> None:
@@ -112,23 +133,3 @@ def open_splits(arguments: argparse.Namespace, space: SearchSpace, test_only: bo
     from ..data import open_data
 
     return open_data(arguments.dataset, arguments.data, space.model.in_chans, arguments.download, test_only)
-
-
-def require_classes(found: list[str], header: Header, source: Path) -> None:
-    """Check that the data has the classes that a checkpoint was trained on, in the same order.
-
-    Raises:
-        ConfigError: it has not; the sentence names the first difference.
-    """
-    count = header.space.model.num_classes
-    if len(found) != count:
-        raise ConfigError(
-            f"{source}: the checkpoint was trained on {count} classes; the data has {len(found)}."
-        )
-    trained = header.run.get("classes")
-    if trained is None or trained == found:
-        return
-    here, there = next(pair for pair in zip(found, trained) if pair[0] != pair[1])
-    raise ConfigError(
-        f"{source}: the checkpoint was trained on other classes: '{there}' where the data has '{here}'."
-    )

@@ -3,22 +3,33 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..complexity import macs, params
 from ..errors import ConfigError
 from ..files import digest
+from ..search.driver import RETRIES
 from ..search.evolution import Evolution, EvolutionConfig
 from ..space import SearchSpace
+from ..trial import Trial
+from ..trial import current as current_trial
 from . import options, quieten_libraries
-from .evaluation import Evaluation
+from .evaluation import Evaluation, images_of
 from .run_folder import RunFolder, jsonable
 from .summary import print_search
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
     from ..data import ImageSource
+    from ..headers import Header
     from ..model import AutoFormer
+    from ..search.images import EvaluationImages
+    from ..search.strategy import EvolutionStrategy
+
+SPACE_FILE = "space.yaml"
+ENGINES = ("sequential", "nni")
 
 
 def add_parser(commands: Any) -> None:
@@ -30,16 +41,33 @@ def add_parser(commands: Any) -> None:
     )
     parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="a trained supernet")
     options.add_data(parser)
-    parser.add_argument(
-        "--selection",
-        metavar="N-per-class|FILE",
-        help="training images to select by (default: the list beside the checkpoint, which its training "
-        "held out)",
-    )
+    options.add_images(parser)
     options.add_limits(parser)
     add_evolution(parser)
     options.add_evaluation(parser)
+    add_engine(parser)
     options.add_output(parser)
+
+
+def add_engine(parser: argparse.ArgumentParser) -> None:
+    """Who runs the candidates."""
+    group = parser.add_argument_group("engine")
+    group.add_argument(
+        "--engine",
+        choices=ENGINES,
+        default=ENGINES[0],
+        help="'sequential': one after the other in this process, the fastest on one device (the default); "
+        "'nni': each a trial of its own on NNI's training service, shown in its web UI",
+    )
+    group.add_argument("--port", type=int, default=8080, help="of the web UI (default 8080)")
+    group.add_argument("--concurrency", type=int, default=1, metavar="N", help="trials at a time (default 1)")
+    group.add_argument(
+        "--retries",
+        type=int,
+        default=RETRIES,
+        metavar="N",
+        help=f"how often a failing trial is run again before its candidate is given up (default {RETRIES})",
+    )
 
 
 def add_evolution(parser: argparse.ArgumentParser) -> None:
@@ -83,116 +111,196 @@ def evolution_of(arguments: argparse.Namespace) -> EvolutionConfig:
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     evaluation = Evaluation.of(arguments)
+    images = images_of(arguments, "selection")
     expected = None if arguments.space is None else SearchSpace.load(arguments.space)
     limits, evolution_config = options.limits_of(arguments), evolution_of(arguments)
     if expected is not None:
         limits.require_feasible(expected)
+    engine = Engine.of(arguments)
+    if engine.name == "nni":
+        from ..host import require_host
 
-    from ..checkpoints import read_header
+        require_host(options.output_of(arguments), engine.port)
+
+    from ..checkpoints import read_header, require_space
 
     header = read_header(arguments.checkpoint, expected)
-    splits = options.open_splits(arguments, header.space)
-    options.require_classes(splits.train.classes, header, arguments.checkpoint)
-    selection = selection_of(arguments.checkpoint, header, splits.train, arguments.selection)
+    require_space(arguments.checkpoint, header, expected)
+    source = images.of(header, options.open_splits(arguments, header.space))
     config = {
         "checkpoint": str(arguments.checkpoint.resolve()),
-        "selection": digest(selection.identifiers),
+        "selection": digest(source.identifiers),
         "limits": limits.to_dict(),
         "evolution": {name: getattr(evolution_config, name) for name in EvolutionConfig.__dataclass_fields__},
         "precision": evaluation.precision,
     }
-    search(
-        arguments.checkpoint,
-        expected,
-        selection,
-        Evolution(header.space, limits, evolution_config),
-        evaluation,
-        RunFolder(arguments.output, "search", jsonable(config)),
-        resume=arguments.resume,
-        overwrite=arguments.overwrite,
-    )
-
-
-def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: str | None) -> ImageSource:
-    """The images that candidates are compared on.
-
-    Args:
-        checkpoint: the supernet; its list of held-out images lies beside it.
-        header: what the checkpoint says of itself.
-        source: the training images.
-        flag: 'N-per-class', a file, or None for the checkpoint's own list.
-
-    Raises:
-        ConfigError: the list is missing or is not the one that the supernet was trained without.
-    """
-    from ..data import draw_selection, parse_selection, read_selection, split_selection
-
-    held_out = header.run.get("selection")
-    if flag is None:
-        if held_out is None:
-            raise ConfigError(
-                f"{checkpoint}: the supernet was trained without a selection set; give --selection "
-                "N-per-class or a file. It may have been trained on these images, which flatters large "
-                "subnets."
-            )
-        path = checkpoint.parent / held_out["file"]
-        indices = read_selection(path, source)
-        if digest([source.identifiers[i] for i in indices]) != held_out["digest"]:
-            raise ConfigError(f"{path}: this is not the list that {checkpoint} was trained without.")
-        return source.subset(indices)
-    wanted = parse_selection(flag)
-    if wanted.none:
-        raise ConfigError("--selection none: a search needs images to compare candidates on.")
-    indices = (
-        read_selection(wanted.file, source)
-        if wanted.file
-        else draw_selection(source, wanted.per_class, header.run.get("recipe", {}).get("seed", 0))
-    )
-    chosen = split_selection(source, indices)[1]
-    if held_out is None or digest(chosen.identifiers) != held_out["digest"]:
-        print("The supernet may have been trained on the selection images, which flatters large subnets.")
-    return chosen
-
-
-def search(
-    checkpoint: Path,
-    space: SearchSpace | None,
-    selection: ImageSource,
-    evolution: Evolution,
-    evaluation: Evaluation,
-    folder: RunFolder,
-    *,
-    resume: bool = False,
-    overwrite: bool = False,
-) -> None:
-    """Search a supernet into a run folder of its own.
-
-    Raises:
-        ConfigError: something that the user can put right, before any evaluation.
-    """
-    from ..checkpoints import load_supernet
-
-    supernet, header = load_supernet(checkpoint, space)
-    if folder.open(resume=resume, overwrite=overwrite):
+    evolution = Evolution(header.space, limits, evolution_config)
+    trial = current_trial()
+    output = options.output_of(arguments)
+    folder = RunFolder(output, "search", jsonable(config))
+    search = Search(images, header, evolution, evaluation, engine, report=_reporter(trial))
+    if arguments.engine == "sequential":
+        search.load(expected)
+    if folder.open(resume=arguments.resume, overwrite=arguments.overwrite):
         print(f"{folder.path} holds the finished search already.")
         return
-    search_into(folder.path, supernet, header, selection, evolution, evaluation)
+    search.into(output, source)
     folder.finish()
-    print_search(evolution, folder.path)
+    print_search(evolution, output)
+    if trial is not None:
+        trial.report_final(_metric(evolution))
 
 
-def search_into(
-    output: Path,
-    supernet: AutoFormer,
-    header: Header,
-    selection: ImageSource,
-    evolution: Evolution,
-    evaluation: Evaluation,
-) -> None:
-    """Run a search in a folder, or go on with the search whose state the folder holds."""
-    from ..experiment import run_experiment
-    from ..search.strategy import EvolutionStrategy
+def _reporter(trial: Trial | None) -> Callable[[Evolution], Any] | None:
+    """As an NNI trial: report the best accuracy so far at the end of every generation."""
+    if trial is None:
+        return None
 
-    quieten_libraries()
-    evaluator = evaluation.evaluator(header, selection, "decode selection images")
-    run_experiment(supernet, evaluator, EvolutionStrategy(evolution, output), output)
+    def report(evolution: Evolution) -> None:
+        if evolution.told and evolution.told % evolution.config.population_size == 0:
+            trial.report_intermediate(_metric(evolution))
+
+    return report
+
+
+def _metric(evolution: Evolution) -> dict[str, float]:
+    candidate, accuracy = evolution.best()
+    model = evolution.space.model
+    size, cost = params(candidate.architecture, model), macs(candidate.architecture, model)
+    return {"default": accuracy, "params": size, "macs": cost, "candidates": evolution.told}
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Who runs the candidates.
+
+    Attributes:
+        name: one of `ENGINES`.
+        port: of NNI's web UI.
+        concurrency: trials at a time.
+        retries: how often a failing trial is run again.
+    """
+
+    name: str = ENGINES[0]
+    port: int = 8080
+    concurrency: int = 1
+    retries: int = RETRIES
+
+    @classmethod
+    def of(cls, arguments: argparse.Namespace) -> Engine:
+        """What the flags say.
+
+        Raises:
+            ConfigError: a number is too small, the port is taken, or the flags need another engine.
+        """
+        for flag, least in (("concurrency", 1), ("retries", 0)):
+            if getattr(arguments, flag) < least:
+                raise ConfigError(f"--{flag} is {getattr(arguments, flag)}; it should be at least {least}.")
+        if arguments.engine == "sequential" and arguments.concurrency > 1:
+            raise ConfigError("--concurrency needs --engine nni; the sequential engine evaluates one by one.")
+        return cls(arguments.engine, arguments.port, arguments.concurrency, arguments.retries)
+
+
+class Search:
+    """A search that has been checked and can start.
+
+    Args:
+        images: which images candidates are compared on.
+        header: of the supernet's checkpoint.
+        evolution: what is searched.
+        evaluation: how candidates are evaluated.
+        engine: who runs them.
+        report: called after every answer.
+    """
+
+    def __init__(
+        self,
+        images: EvaluationImages,
+        header: Header,
+        evolution: Evolution,
+        evaluation: Evaluation,
+        engine: Engine = Engine(),
+        report: Callable[[Evolution], Any] | None = None,
+    ) -> None:
+        self.images, self.header, self.evolution = images, header, evolution
+        self.evaluation, self.engine, self.report = evaluation, engine, report
+        self._supernet: AutoFormer | None = None
+
+    def load(self, expected: SearchSpace | None = None) -> None:
+        """Load the supernet, which the sequential engine needs.
+
+        Raises:
+            ConfigError: it cannot be loaded.
+        """
+        from ..checkpoints import load_supernet
+
+        self._supernet, self.header = load_supernet(Path(self.images.checkpoint), expected)
+
+    def into(self, output: Path, source: ImageSource) -> None:
+        """Search in a folder, or go on with the search whose state the folder holds.
+
+        Args:
+            output: the folder.
+            source: the selection images.
+
+        Raises:
+            ConfigError: an image cannot be read, or every trial has failed.
+            KeyboardInterrupt: the search was stopped before its end.
+        """
+        from ..search.strategy import EvolutionStrategy
+
+        quieten_libraries()
+        strategy = EvolutionStrategy(
+            self.evolution, output, retries=self.engine.retries, on_answer=self.report
+        )
+        if self.engine.name == "sequential":
+            self._here(output, strategy, source)
+        else:
+            self._as_trials(output, strategy, source)
+        if not self.evolution.done:
+            raise KeyboardInterrupt
+
+    def _here(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
+        from ..experiment import run_experiment
+
+        decoded = self.images.decoded(self.header, "decode selection images", source)
+        if self._supernet is None:
+            self.load()
+        run_experiment(self._supernet, self.evaluation.evaluator(self.header, decoded), strategy, output)
+
+    def _as_trials(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
+        import torch
+
+        from ..devices import pick_device
+        from ..experiment import run_trials
+        from ..model import AutoFormer
+        from ..search.trial_evaluator import TrialEvaluator
+
+        images, evaluation, engine = self.images, self.evaluation, self.engine
+        if images.store != "none":  # so that the trials find them
+            images.decoded(self.header, "decode selection images", source)
+        evaluator = TrialEvaluator(
+            checkpoint=images.checkpoint,
+            dataset=images.dataset,
+            data=images.data,
+            selection=images.selection,
+            store=images.store,
+            workers=images.workers,
+            batch_size=evaluation.batch_size,
+            device=evaluation.device,
+            precision=evaluation.precision,
+        )
+        # a trial gets the model space as its constructor's arguments, and a path is the smallest of them
+        self.header.space.to_yaml(output / SPACE_FILE)
+        on_gpu = pick_device(evaluation.device).type == "cuda"
+        print(f"Web UI: http://localhost:{engine.port}")
+        run_trials(
+            AutoFormer(str((output / SPACE_FILE).resolve())),
+            evaluator,
+            strategy,
+            output,
+            port=engine.port,
+            concurrency=engine.concurrency,
+            gpus=torch.cuda.device_count() if on_gpu else 0,
+            name=f"search {self.header.space.name}",
+        )

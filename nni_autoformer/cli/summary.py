@@ -23,9 +23,11 @@ def search_rows(evolution: Evolution) -> list[tuple[str, str]]:
     """What a search found."""
     candidate, accuracy = evolution.best()
     architecture, model = candidate.architecture, evolution.space.model
+    failed = [("candidates given up", f"{evolution.failed:,}")] if evolution.failed else []
     return [
         ("search space", f"{evolution.space.name}, {evolution.space.size:,} subnets"),
         ("candidates evaluated", f"{evolution.told:,}"),
+        *failed,
         ("best architecture", str(architecture)),
         ("parameters", f"{params(architecture, model):,}"),
         ("MACs", f"{macs(architecture, model) / 1e6:,.2f} M"),

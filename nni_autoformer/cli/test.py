@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..complexity import macs, params
 from ..errors import ConfigError
 from ..space import Architecture, SearchSpace
+from ..trial import current as current_trial
 from . import options
-from .evaluation import Evaluation
+from .evaluation import Evaluation, images_of
 from .summary import table
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
-    from ..data import ImageSource
-    from ..nn.subnet import Subnet
-    from ..search.evaluator import Accuracy
+    from ..headers import Header
+    from ..search.images import EvaluationImages
+
+SPLITS = ("test", "selection")
 
 
 def add_parser(commands: Any) -> None:
@@ -40,23 +42,41 @@ def add_parser(commands: Any) -> None:
         help="which subnet of a supernet: a YAML file (a search writes best.yaml), or smallest, middle, "
         "largest, or a name in the space's file, as published",
     )
+    parser.add_argument(
+        "--split",
+        choices=SPLITS,
+        default=SPLITS[0],
+        help="'test' (the default), or 'selection': the images that a search compares subnets on",
+    )
     options.add_data(parser)
+    options.add_images(parser)
     options.add_evaluation(parser)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """Run the command."""
-    from ..checkpoints import read_header
+    """Run the command; as an NNI trial, report the accuracy while it grows and at the end."""
+    from ..checkpoints import read_header, require_space
 
     evaluation = Evaluation.of(arguments)
+    if arguments.selection is not None and arguments.split == "test":
+        raise ConfigError("--selection needs --split selection; a test is on all of the test images.")
+    trial = current_trial()
+    memory = arguments.split == "test" and trial is None  # looked at once, so not worth the room on the disk
+    images = images_of(arguments, arguments.split, store="none" if memory else None)
     expected = None if arguments.space is None else SearchSpace.load(arguments.space)
     header = read_header(arguments.checkpoint, expected)
-    architecture = architecture_of(arguments.architecture, arguments.checkpoint, header, expected)
-    splits = options.open_splits(arguments, header.space, test_only=True)
-    options.require_classes(splits.test.classes, header, arguments.checkpoint)
-    accuracy = test(arguments.checkpoint, expected, architecture, splits.test, evaluation)
+    require_space(arguments.checkpoint, header, expected)
+    sample = getattr(arguments, "sample", None)
+    if sample is None:
+        architecture = architecture_of(arguments.architecture, arguments.checkpoint, header, expected)
+    else:
+        architecture = header.space.require(Architecture.from_sample(sample), "the NNI trial's architecture")
+    report = None if trial is None else trial.report_intermediate
+    metric = test(images, architecture, evaluation, expected, report)
+    if trial is not None:
+        trial.report_final(metric)
     print()
-    print(table(test_rows(architecture, header.space, accuracy)), end="")
+    print(table(test_rows(architecture, header.space, metric, arguments.split)), end="")
 
 
 def architecture_of(
@@ -85,45 +105,37 @@ def architecture_of(
     return (expected or header.space).architecture(name)
 
 
-def test_rows(architecture: Architecture, space: SearchSpace, accuracy: Accuracy) -> list[tuple[str, str]]:
+def test_rows(
+    architecture: Architecture, space: SearchSpace, metric: dict[str, Any], split: str
+) -> list[tuple[str, str]]:
     """What a test found."""
     return [
         ("architecture", str(architecture)),
         ("parameters", f"{params(architecture, space.model):,}"),
         ("MACs", f"{macs(architecture, space.model) / 1e6:,.2f} M"),
-        ("test images", f"{accuracy.images:,}"),
-        ("top-1", f"{accuracy.top1:.2f} %"),
-        ("top-5", f"{accuracy.top5:.2f} %"),
+        (f"{split} images", f"{metric['images']:,}"),
+        ("top-1", f"{metric['top1']:.2f} %"),
+        ("top-5", f"{metric['top5']:.2f} %"),
     ]
 
 
 def test(
-    checkpoint: Path,
-    space: SearchSpace | None,
+    images: EvaluationImages,
     architecture: Architecture,
-    source: ImageSource,
     evaluation: Evaluation,
-) -> Accuracy:
-    """Accuracy of a subnet, as the plain module that a user would deploy."""
-    from tqdm.auto import tqdm
+    space: SearchSpace | None = None,
+    on_progress: Callable[[float], Any] | None = None,
+) -> dict[str, Any]:
+    """Accuracy of a subnet, as the plain module that a user would deploy; see `evaluate_subnet`."""
+    from ..search.subnet_trial import evaluate_subnet
 
-    subnet, header = subnet_of(checkpoint, space, architecture)
-    evaluator = evaluation.evaluator(header, source, "decode test images")
-    with tqdm(total=len(source), desc="test", unit="image") as bar:
-        return evaluator.evaluate(subnet, bar.update)
-
-
-def subnet_of(
-    checkpoint: Path, space: SearchSpace | None, architecture: Architecture
-) -> tuple[Subnet, Header]:
-    """The subnet of a file: extracted from a supernet, or the file's own.
-
-    Raises:
-        ConfigError: the file cannot be loaded, or is of another space.
-    """
-    from ..checkpoints import load_subnet, load_supernet, read_header
-
-    if read_header(checkpoint, space).kind.endswith("subnet"):
-        return load_subnet(checkpoint)
-    supernet, header = load_supernet(checkpoint, space)
-    return supernet.eval().extract(architecture), header
+    return evaluate_subnet(
+        images,
+        architecture,
+        space=space,
+        batch_size=evaluation.batch_size,
+        device=evaluation.device,
+        precision=evaluation.precision,
+        on_progress=on_progress,
+        progress=current_trial() is None,
+    )

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import ConfigError
 from ..space import SearchSpace
 from ..training.recipe import Recipe
+from ..trial import current as current_trial
 from . import options, quieten_libraries
 from .run_folder import RunFolder, jsonable
 
@@ -122,7 +123,7 @@ def run(arguments: argparse.Namespace) -> None:
         space,
         recipe,
         splits,
-        arguments.output,
+        options.output_of(arguments),
         config,
         selection=arguments.selection,
         workers=arguments.workers,
@@ -252,6 +253,7 @@ class TrainJob:
             workers=self.workers,
             device=self.device,
             resume_from=state if state.is_file() else None,
+            trial=current_trial(),
         )
 
 

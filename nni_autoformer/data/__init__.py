@@ -1,30 +1,66 @@
-"""Images: where they come from, how they are transformed, which are held out, and the decode-once cache."""
+"""Images: where they come from, how they are transformed, which are held out, and the decode-once cache.
 
-from .cache import DecodedImages, decode
-from .loading import EpochSampler, TrainImages, train_loader
-from .selection import (
-    Selection,
-    default_per_class,
-    draw_selection,
-    parse_selection,
-    read_selection,
-    split_selection,
-    write_selection,
-)
-from .sources import DataSplits, ImageSource, open_data
-from .transforms import eval_transform, normalise, train_transform
+The public names are resolved when they are first used: a trial that finds its images decoded needs neither
+torchvision nor timm.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy
+
+if TYPE_CHECKING:
+    from .cache import DecodedImages, decode
+    from .loading import EpochSampler, TrainImages, train_loader
+    from .pixels import normalise
+    from .selection import (
+        Selection,
+        default_per_class,
+        draw_selection,
+        parse_selection,
+        read_selection,
+        split_selection,
+        write_selection,
+    )
+    from .sources import DataSplits, ImageSource, open_data
+    from .store import ImageStore, image_key
+    from .transforms import eval_transform, train_transform
+
+_HOMES = {
+    "DataSplits": "sources",
+    "DecodedImages": "cache",
+    "EpochSampler": "loading",
+    "ImageSource": "sources",
+    "ImageStore": "store",
+    "Selection": "selection",
+    "TrainImages": "loading",
+    "decode": "cache",
+    "default_per_class": "selection",
+    "draw_selection": "selection",
+    "eval_transform": "transforms",
+    "image_key": "store",
+    "normalise": "pixels",
+    "open_data": "sources",
+    "parse_selection": "selection",
+    "read_selection": "selection",
+    "split_selection": "selection",
+    "train_loader": "loading",
+    "train_transform": "transforms",
+    "write_selection": "selection",
+}
 
 __all__ = [
     "DataSplits",
     "DecodedImages",
     "EpochSampler",
     "ImageSource",
+    "ImageStore",
     "Selection",
     "TrainImages",
     "decode",
     "default_per_class",
     "draw_selection",
     "eval_transform",
+    "image_key",
     "normalise",
     "open_data",
     "parse_selection",
@@ -34,3 +70,5 @@ __all__ = [
     "train_transform",
     "write_selection",
 ]
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 import torch
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 from tqdm.auto import tqdm
 
 from ..errors import ConfigError
-from .sources import ImageSource
 
-Transform = Callable[[Image.Image], Tensor]
+if TYPE_CHECKING:
+    from .sources import ImageSource
+
+Transform = Callable[[Any], Tensor]
 """From a Pillow image to 8-bit pixels (channels, height, width)."""
 
 
@@ -51,8 +53,16 @@ class _Pixels(Dataset):
         return self.transform(self.source.load(index))
 
 
+def _in_memory(shape: tuple[int, ...]) -> Tensor:
+    return torch.empty(shape, dtype=torch.uint8)
+
+
 def decode(
-    source: ImageSource, transform: Transform, progress: str | None = None, workers: int = 0
+    source: ImageSource,
+    transform: Transform,
+    progress: str | None = None,
+    workers: int = 0,
+    allocate: Callable[[tuple[int, ...]], Tensor] = _in_memory,
 ) -> DecodedImages:
     """Decode every image of a source, once.
 
@@ -61,6 +71,7 @@ def decode(
         transform: gives the same size for all of them.
         progress: the description of a progress bar; None for no bar.
         workers: processes that decode; 0 decodes in this one.
+        allocate: gives the 8-bit array of that shape which is filled.
 
     Raises:
         ConfigError: there is no image, or a file cannot be read as one.
@@ -76,7 +87,7 @@ def decode(
     with tqdm(total=len(source), desc=progress, unit="image", disable=progress is None) as bar:
         for batch in loader:
             if not done:
-                images = torch.empty((len(source), *batch.shape[1:]), dtype=torch.uint8)
+                images = allocate((len(source), *batch.shape[1:]))
             images[done : done + len(batch)] = batch
             done += len(batch)
             bar.update(len(batch))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -11,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
+from ..files import digest
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DIGITS_MEAN, DIGITS_STD = (0.305,), (0.376,)
@@ -32,6 +34,7 @@ class ImageSource:
         opener: opens one image by its identifier's position in the whole split; may raise what Pillow raises.
         indices: positions in the whole split.
         mode: Pillow's mode of the images that `load` gives.
+        files: of the whole split, if each image is a file.
     """
 
     identifiers: list[str]
@@ -40,6 +43,7 @@ class ImageSource:
     opener: Callable[[int], Image.Image]
     indices: np.ndarray
     mode: str
+    files: Sequence[str] = ()
 
     def __len__(self) -> int:
         return len(self.identifiers)
@@ -57,6 +61,13 @@ class ImageSource:
                 f"{self.identifiers[index]}: the file cannot be read as an image ({type(error).__name__}: "
                 f"{error})."
             ) from None
+
+    def stamp(self) -> str:
+        """A digest of the files' sizes and times of change; empty for images without files of their own."""
+        if not self.files:
+            return ""
+        entries = (os.stat(self.files[int(i)]) for i in self.indices)
+        return digest([f"{entry.st_size} {entry.st_mtime_ns}" for entry in entries])
 
     def subset(self, indices: Sequence[int]) -> ImageSource:
         """The images at these positions, in this order."""
@@ -174,6 +185,7 @@ def _folder_split(root: Path, name: str, mode: str) -> ImageSource:
         opener=partial(_open_file, files),
         indices=np.arange(len(files)),
         mode=mode,
+        files=files,
     )
 
 

@@ -2,14 +2,9 @@
 
 A layer has three names. The plain one, from `layers.py`, is pure PyTorch. Its mutable twin takes NNI's
 choices as sizes and is what the model space is written with. The entangled one stands in the supernet: NNI's
-one-shot strategy puts it in the twin's place. Its one slicing rule, `sliced`, gives the tensors of the plain
-layer of the sampled sizes; the forward pass, NNI's freezing and the extraction of a subnet all use it, so a
-subnet cannot differ from its supernet.
-
-The supernet keeps the published layout of its tensors: rows 3j, 3j+1 and 3j+2 of the qkv weight are channel j
-of query, key and value, so the first 3 x 64 x heads rows are whole heads; the qkv bias is not interleaved,
-its first 3 x 64 x heads entries are cut into three runs. The rule gives timm's layout (queries, keys,
-values), which the plain layers know.
+one-shot strategy puts it in the twin's place. Its one slicing rule, from `slicing.py`, gives the tensors of
+the plain layer of the sampled sizes; the forward pass, NNI's freezing and the extraction of a subnet all use
+it, so a subnet cannot differ from its supernet.
 """
 
 from __future__ import annotations
@@ -25,7 +20,7 @@ from nni.nas.nn.pytorch import ParametrizedModule
 from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
 from torch import Tensor, nn
 
-from ..architecture import HEAD_DIM
+from . import slicing
 from .layers import Attention, Head, LinearMap, Mlp, PatchEmbed, Tokens, add_tokens, mlp, patch_tokens
 
 
@@ -63,6 +58,12 @@ class Entangled(MixedOperation):
     def sliced(self, *sizes: int) -> dict[str, Tensor]:
         """The plain layer's tensors for the sizes of `argument_list`, under the plain layer's key names."""
 
+    def _largest(self, key: str) -> Tensor:
+        value: Any = self
+        for name in key.split("."):
+            value = getattr(value, name)
+        return value
+
     def super_init_argument(self, name: str, value_choice: MutableExpression) -> int:
         """The largest choice: the size at which the layer is built."""
         return max(value_choice.grid())
@@ -99,7 +100,7 @@ class EntangledPatchEmbed(Entangled, PatchEmbed):
     argument_list = ["embed_dim"]
 
     def sliced(self, embed_dim: int) -> dict[str, Tensor]:  # type: ignore[override]
-        return {"proj.weight": self.proj.weight[:embed_dim], "proj.bias": self.proj.bias[:embed_dim]}  # type: ignore[index]
+        return slicing.patch_embed(self._largest, embed_dim)
 
     def forward_with_args(self, embed_dim: int, images: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim)
@@ -114,7 +115,7 @@ class EntangledTokens(Entangled, Tokens):
     argument_list = ["embed_dim"]
 
     def sliced(self, embed_dim: int) -> dict[str, Tensor]:  # type: ignore[override]
-        return {name: tensor[..., :embed_dim] for name, tensor in self.named_parameters(recurse=False)}
+        return slicing.tokens(self._largest, embed_dim, self.pos_embed is not None)
 
     def forward_with_args(self, embed_dim: int, patches: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim)
@@ -128,7 +129,7 @@ class EntangledLayerNorm(Entangled, nn.LayerNorm):
     argument_list = ["normalized_shape"]
 
     def sliced(self, normalized_shape: int) -> dict[str, Tensor]:  # type: ignore[override]
-        return {"weight": self.weight[:normalized_shape], "bias": self.bias[:normalized_shape]}
+        return slicing.layer_norm(self._largest, normalized_shape)
 
     def forward_with_args(self, normalized_shape: int, x: Tensor) -> Tensor:
         tensors = self.sliced(normalized_shape)
@@ -142,18 +143,7 @@ class EntangledAttention(Entangled, Attention):
     argument_list = ["embed_dim", "num_heads"]
 
     def sliced(self, embed_dim: int, num_heads: int) -> dict[str, Tensor]:  # type: ignore[override]
-        width = HEAD_DIM * num_heads
-        interleaved = self.qkv.weight[: 3 * width, :embed_dim].reshape(width, 3, embed_dim)
-        tensors = {
-            "qkv.weight": interleaved.transpose(0, 1).reshape(3 * width, embed_dim),
-            "qkv.bias": self.qkv.bias[: 3 * width],
-            "proj.weight": self.proj.weight[:embed_dim, :width],
-            "proj.bias": self.proj.bias[:embed_dim],
-        }
-        if self.token_grid is not None:
-            for name in ("rel_pos_embed_k", "rel_pos_embed_v"):
-                tensors |= {f"{name}.{key}": table for key, table in getattr(self, name).named_parameters()}
-        return tensors
+        return slicing.attention(self._largest, embed_dim, num_heads, self.token_grid is not None)
 
     def implant(self, sample: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
         """As for the other layers; the qkv weight's slice is a copy, so its rows are interleaved here."""
@@ -174,12 +164,7 @@ class EntangledMlp(Entangled, Mlp):
     argument_list = ["embed_dim", "hidden_features"]
 
     def sliced(self, embed_dim: int, hidden_features: int) -> dict[str, Tensor]:  # type: ignore[override]
-        return {
-            "fc1.weight": self.fc1.weight[:hidden_features, :embed_dim],
-            "fc1.bias": self.fc1.bias[:hidden_features],
-            "fc2.weight": self.fc2.weight[:embed_dim, :hidden_features],
-            "fc2.bias": self.fc2.bias[:embed_dim],
-        }
+        return slicing.mlp(self._largest, embed_dim, hidden_features)
 
     def forward_with_args(self, embed_dim: int, hidden_features: int, x: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim, hidden_features)
@@ -193,7 +178,7 @@ class EntangledHead(Entangled, Head):
     argument_list = ["in_features"]
 
     def sliced(self, in_features: int) -> dict[str, Tensor]:  # type: ignore[override]
-        return {"weight": self.weight[:, :in_features], "bias": self.bias}
+        return slicing.head(self._largest, in_features)
 
     def forward_with_args(self, in_features: int, x: Tensor) -> Tensor:
         tensors = self.sliced(in_features)

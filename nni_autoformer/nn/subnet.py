@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor, nn
 
@@ -56,6 +58,30 @@ class Subnet(nn.Module):
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.head = Head(embed_dim, model.num_classes)
+
+    @classmethod
+    def from_tensors(
+        cls, architecture: Architecture, model: ModelConfig, tensors: Mapping[str, Tensor]
+    ) -> Subnet:
+        """A subnet with copies of given tensors, built without drawing initial weights first.
+
+        Args:
+            architecture: the sizes.
+            model: the network around them.
+            tensors: the whole state dict.
+        """
+        with torch.device("meta"):
+            subnet = cls(architecture, model)
+        copies = {
+            key: tensor.detach().clone(memory_format=torch.contiguous_format)
+            for key, tensor in tensors.items()
+        }
+        subnet.load_state_dict(copies, assign=True)
+        if model.relative_position:  # its tables are no weights, and have no content on the meta device
+            grid = TokenGrid(model.grid_size, model.max_relative_position)
+            for block in subnet.blocks:
+                block.attn.token_grid = grid  # type: ignore[union-attr]
+        return subnet
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(batch, in_chans, height, width) to normalised tokens (batch, 1 + patches, embed_dim)."""

@@ -3,76 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Any
 
 import nni
-import torch
 from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace, RawFormatModelSpace
-from torch import Tensor, nn
+from torch import nn
 
 from ..architecture import Architecture
 from ..data.cache import DecodedImages
-from ..data.transforms import normalise
-from ..devices import AUTOCAST, pick_device
+from ..devices import pick_device
 from ..model import AutoFormer
-
-
-@dataclass(frozen=True)
-class Accuracy:
-    """How many of the images a network names right.
-
-    Attributes:
-        top1, top5: percent of the images whose class is the first, or among the first five. With fewer than
-            five classes, top5 counts as many as there are.
-        images: how many were evaluated.
-    """
-
-    top1: float
-    top5: float
-    images: int
-
-
-def measure(
-    network: Callable[[Tensor], Tensor],
-    images: DecodedImages,
-    mean: Sequence[float],
-    std: Sequence[float],
-    *,
-    batch_size: int = 256,
-    device: torch.device | str = "cpu",
-    precision: str = "fp32",
-    on_batch: Callable[[int], Any] | None = None,
-) -> Accuracy:
-    """Evaluate a network on all images.
-
-    Args:
-        network: from normalised images (batch, channels, height, width) to logits; on `device`, in evaluation
-            mode.
-        images: 8-bit images and their classes.
-        mean, std: per channel, of images scaled to 0..1.
-        batch_size: images per forward pass.
-        device: where the network is.
-        precision: 'fp32', or 'bf16' or 'fp16' for automatic mixed precision.
-        on_batch: called with the number of images after each batch.
-    """
-    device = torch.device(device)
-    dtype = AUTOCAST[precision]
-    # counted on the device: reading a number back for every batch would make it wait
-    first = torch.zeros((), dtype=torch.int64, device=device)
-    five = torch.zeros_like(first)
-    with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        for batch, targets in images.batches(batch_size):
-            logits = network(normalise(batch.to(device, non_blocking=True), mean, std))
-            best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
-            right = best == targets.to(device, non_blocking=True).unsqueeze(-1)
-            first += right[:, 0].sum()
-            five += right.sum()
-            if on_batch is not None:
-                on_batch(len(targets))
-    total = len(images)
-    return Accuracy(100 * first.item() / total, 100 * five.item() / total, total)
+from .accuracy import Accuracy, measure
 
 
 class SubnetEvaluator(Evaluator):
@@ -105,7 +48,9 @@ class SubnetEvaluator(Evaluator):
         self.device = pick_device(device)
         self.precision = precision
 
-    def evaluate(self, model: nn.Module, on_batch: Callable[[int], Any] | None = None) -> Accuracy:
+    def evaluate(
+        self, model: nn.Module, on_batch: Callable[[int, Callable[[], float]], Any] | None = None
+    ) -> Accuracy:
         """The accuracy of a network; it is moved to the device and set to evaluation mode."""
         network = model.to(self.device).eval()
         return measure(

@@ -125,6 +125,7 @@ class Evolution:
         self.space, self.limits, self.config = space, limits, config
         self._candidates: list[Candidate] = []
         self._accuracies: dict[int, float] = {}
+        self._failed: set[int] = set()
         self._seen: set[Architecture] = set()
         self._again: list[Candidate] = []  # asked in an earlier process, not told there
         self._generation = 0
@@ -142,9 +143,21 @@ class Evolution:
         return len(self._accuracies)
 
     @property
+    def failed(self) -> int:
+        """Candidates that were given up."""
+        return len(self._failed)
+
+    @property
     def planned(self) -> int:
         """Candidates of the whole search, unless the space runs out of new ones before."""
         return self.config.population_size * self.config.generations
+
+    @property
+    def done(self) -> bool:
+        """Whether the search is over: every candidate of every generation has its answer."""
+        if not self._closed or self.told + self.failed < len(self._candidates):
+            return False
+        return self._generation + 1 >= self.config.generations or not self._in_generation()
 
     def ask(self) -> Candidate | Answer:
         """The next candidate, or that all of the generation are out (`WAIT`), or that the search is over
@@ -152,11 +165,11 @@ class Evolution:
         """
         if self._again:
             return self._again.pop(0)
+        if self.done:
+            return Answer.DONE
         if self._closed:
-            if self.told < len(self._candidates):
+            if self.told + self.failed < len(self._candidates):
                 return Answer.WAIT
-            if self._generation + 1 >= self.config.generations or not self._in_generation():
-                return Answer.DONE
             self._generation += 1
             self._closed = False
         candidate = self._propose()
@@ -173,11 +186,42 @@ class Evolution:
         """
         if not 0 <= number < len(self._candidates):
             raise ValueError(f"No candidate has the number {number}.")
-        if number in self._accuracies:
+        if self.has_answer(number):
             raise ValueError(f"Candidate {number} has been told already.")
         if math.isnan(accuracy):
             raise ValueError(f"The accuracy of candidate {number} is not a number.")
         self._accuracies[number] = float(accuracy)
+
+    def fail(self, number: int) -> None:
+        """Give a candidate up: it has no rank, is nobody's parent, and is not waited for.
+
+        Raises:
+            ValueError: there is no such candidate, or it has an answer already.
+        """
+        if not 0 <= number < len(self._candidates):
+            raise ValueError(f"No candidate has the number {number}.")
+        if self.has_answer(number):
+            raise ValueError(f"Candidate {number} has been told already.")
+        self._failed.add(number)
+
+    def has_answer(self, number: int) -> bool:
+        """Whether a candidate has been told or given up."""
+        return number in self._accuracies or number in self._failed
+
+    def given_up(self) -> list[Candidate]:
+        """The candidates that were given up, in the order of proposal."""
+        return [self._candidates[number] for number in sorted(self._failed)]
+
+    def candidate_of(self, architecture: Architecture) -> Candidate | None:
+        """The candidate that has proposed an architecture, if one has."""
+        for candidate in self._candidates if architecture in self._seen else ():
+            if candidate.architecture == architecture:
+                return candidate
+        return None
+
+    def skip(self, number: int) -> None:
+        """Do not ask for a candidate again after a resume, because somebody evaluates it already."""
+        self._again = [candidate for candidate in self._again if candidate.number != number]
 
     def ranking(self) -> list[tuple[Candidate, float]]:
         """All candidates with an accuracy, of all generations, best first; equal ones in the order of
@@ -219,8 +263,8 @@ class Evolution:
         if not self._candidates:
             return self._first, "random"
         mutations = self.config.num_mutations
-        if self._generation > 0 and index < mutations + self.config.num_crossovers:
-            parents = self._parents()
+        parents = self._parents() if index < mutations + self.config.num_crossovers else []
+        if parents:
             origin = "mutation" if index < mutations else "crossover"
             operator = self._mutate if index < mutations else self._cross
             child = self._first_new(lambda draw: operator(parents, draw), rng, OPERATOR_DRAWS)
@@ -305,6 +349,7 @@ class Evolution:
                     "origin": candidate.origin,
                     "architecture": candidate.architecture.to_dict(),
                     "accuracy": self._accuracies.get(candidate.number),
+                    "failed": candidate.number in self._failed,
                 }
                 for candidate in self._candidates
             ],
@@ -338,7 +383,8 @@ class Evolution:
             for number, entry in enumerate(state["candidates"])
             if entry["accuracy"] is not None
         }
+        self._failed = {
+            number for number, entry in enumerate(state["candidates"]) if entry.get("failed", False)
+        }
         self._seen = {candidate.architecture for candidate in self._candidates}
-        self._again = [
-            candidate for candidate in self._candidates if candidate.number not in self._accuracies
-        ]
+        self._again = [candidate for candidate in self._candidates if not self.has_answer(candidate.number)]

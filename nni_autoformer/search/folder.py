@@ -45,9 +45,9 @@ class SearchFolder:
         state = read_json(path)
         self.evolution.load_state_dict(state["evolution"])
         self._details = state["details"]
-        rows = sorted(
-            (self._row(*entry) for entry in self.evolution.ranking()), key=lambda row: row["number"]
-        )
+        rows = [self._row(*entry) for entry in self.evolution.ranking()]
+        rows += [self._failure_row(candidate) for candidate in self.evolution.given_up()]
+        rows.sort(key=lambda row: row["number"])
         write_text(self.folder / CANDIDATES_FILE, "".join(json.dumps(row) + "\n" for row in rows))
         return True
 
@@ -60,10 +60,22 @@ class SearchFolder:
             details: whatever else was measured; goes to the candidate's line.
         """
         self._details[str(candidate.number)] = dict(details)
+        self.save()
+        self._append(self._row(candidate, accuracy))
+
+    def record_failure(self, candidate: Candidate) -> None:
+        """Store that a candidate has been given up."""
+        self.save()
+        self._append(self._failure_row(candidate))
+
+    def save(self) -> None:
+        """Write the state, by rename."""
         state = {"evolution": self.evolution.state_dict(), "details": self._details}
         write_json(self.folder / STATE_FILE, state)
+
+    def _append(self, row: Mapping[str, Any]) -> None:
         with open(self.folder / CANDIDATES_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(self._row(candidate, accuracy)) + "\n")
+            file.write(json.dumps(row) + "\n")
 
     def write_best(self) -> None:
         """Write the best architecture as YAML, with what is known of it at the top."""
@@ -76,7 +88,10 @@ class SearchFolder:
         )
         candidate.architecture.to_yaml(self.folder / BEST_FILE, comment)
 
-    def _row(self, candidate: Candidate, accuracy: float) -> dict[str, Any]:
+    def _failure_row(self, candidate: Candidate) -> dict[str, Any]:
+        return self._row(candidate, None) | {"failed": True}
+
+    def _row(self, candidate: Candidate, accuracy: float | None) -> dict[str, Any]:
         architecture, model = candidate.architecture, self.evolution.space.model
         return {
             "number": candidate.number,

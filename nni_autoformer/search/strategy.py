@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from nni.nas.execution import ExecutionEngine
+from nni.nas.execution import ExecutionEngine, TrainingServiceExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy.base import Strategy
 from tqdm.auto import tqdm
 
+from .. import nni_fixes
+from ..architecture import Architecture
+from ..manager import Manager
+from .driver import RETRIES, SearchDriver
 from .evolution import Answer, Candidate, Evolution
 from .folder import SearchFolder
+
+POLL = 0.05
+"""Seconds between two looks at whether a trial has ended."""
+
+LOOK = 2.0
+"""Seconds between two looks at whether the experiment still runs."""
 
 
 class EvolutionStrategy(Strategy):
@@ -21,23 +32,39 @@ class EvolutionStrategy(Strategy):
 
     On a trained supernet, ``NasExperiment(supernet, SubnetEvaluator(images, mean, std),
     EvolutionStrategy(evolution))`` evaluates candidates with inherited weights, one after the other, in this
-    process.
+    process. On a model space, with a `TrialEvaluator`, NNI runs each as a trial in a process of its own and
+    shows it in the web UI.
 
     Args:
         evolution: what is searched, under which limits, for how long.
         folder: where the state after every answer, all candidates and the best one go; None keeps them in
             memory. A search that the folder already holds goes on where it was.
         progress: show a progress bar.
+        retries: how often a failing trial is run again before its candidate is given up.
+        on_answer: called after every answer.
     """
 
-    def __init__(self, evolution: Evolution, folder: str | Path | None = None, progress: bool = True) -> None:
+    def __init__(
+        self,
+        evolution: Evolution,
+        folder: str | Path | None = None,
+        progress: bool = True,
+        retries: int = RETRIES,
+        on_answer: Callable[[Evolution], Any] | None = None,
+    ) -> None:
         super().__init__()
+        nni_fixes.apply()
         self.evolution = evolution
-        self.folder = None if folder is None else SearchFolder(folder, evolution)
+        self.driver = SearchDriver(evolution, folder, retries, on_answer)
         self._progress = progress
         self._running: dict[int, tuple[ExecutableModelSpace, Candidate]] = {}
-        self._metrics: dict[int, Any] = {}
+        self._ended: set[int] = set()  # models whose trial has ended well, before its result was there
         self._bar: tqdm | None = None
+
+    @property
+    def folder(self) -> SearchFolder | None:
+        """What the search leaves on disk."""
+        return self.driver.folder
 
     def extra_repr(self) -> str:
         """The limits, in NNI's logs."""
@@ -46,8 +73,8 @@ class EvolutionStrategy(Strategy):
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
-        if self.folder is not None:
-            self.folder.resume()
+        self.driver.remember_proposals = isinstance(engine, TrainingServiceExecutionEngine)
+        self.driver.resume()
         return model_space
 
     def _run(self) -> None:
@@ -55,38 +82,73 @@ class EvolutionStrategy(Strategy):
         with tqdm(
             total=evolution.planned, initial=evolution.told, desc="search", disable=not self._progress
         ) as self._bar:
-            while (candidate := evolution.ask()) is not Answer.DONE:
-                if isinstance(candidate, Candidate):
+            self._adopt_running_trials()
+            looked = time.monotonic()
+            while (step := self.driver.next()) is not Answer.DONE and not self.driver.hopeless:
+                if isinstance(step, Candidate):
                     if not self.wait_for_resource():
                         break
-                    self._submit(candidate)
-                else:
-                    time.sleep(0.05)
-        if self.folder is not None:
+                    self._submit(step)
+                    continue
+                time.sleep(POLL)
+                if time.monotonic() > looked + LOOK:  # NNI's manager may have been stopped
+                    looked = time.monotonic()
+                    if not self.engine.budget_available():
+                        break
+            if self.driver.hopeless:
+                raise self.driver.hopeless_error(self._first_error())
+        if self.folder is not None and evolution.told:
             self.folder.write_best()
 
+    def _first_error(self) -> str:
+        experiment = getattr(self.engine, "nodejs_binding", None)
+        return "" if experiment is None else Manager(f"http://localhost:{experiment.port}").trial_error()
+
     def _submit(self, candidate: Candidate) -> None:
-        sample = candidate.architecture.to_sample(self.evolution.space.max_depth)
-        model = self.model_space.freeze(sample)
+        model = self._model(candidate)
         self._running[id(model)] = (model, candidate)
         self.engine.submit_models(model)
 
-    def _on_metric(self, event: FinalMetricEvent) -> None:
-        self._metrics[id(event.model)] = event.metric
+    def _model(self, candidate: Candidate) -> ExecutableModelSpace:
+        return self.model_space.freeze(candidate.architecture.to_sample(self.evolution.space.max_depth))
 
-    def _on_end(self, event: TrainingEndEvent) -> None:
-        _, candidate = self._running.pop(id(event.model), (None, None))
-        metric = self._metrics.pop(id(event.model), None)
-        if candidate is None or event.status != ModelStatus.Trained:
+    def _adopt_running_trials(self) -> None:
+        """Take over the trials that NNI starts again by itself after a resume."""
+        for number, sample in nni_fixes.unfinished_trials(self.engine):
+            candidate = self.driver.running(Architecture.from_sample(sample))
+            if candidate is not None:
+                model = self._model(candidate)
+                self._running[id(model)] = (model, candidate)
+                nni_fixes.adopt_trial(self.engine, number, model)
+
+    def _on_metric(self, event: FinalMetricEvent) -> None:
+        _, candidate = self._running.get(id(event.model), (None, None))
+        if candidate is None:
             return
-        details = dict(metric) if isinstance(metric, dict) else {"default": metric}
-        accuracy = float(details.pop("default"))
-        self.evolution.tell(candidate.number, accuracy)
-        if self.folder is not None:
-            self.folder.record(candidate, accuracy, details)
+        new = self.driver.answer(candidate, event.metric)
+        if id(event.model) in self._ended:
+            self._forget(event.model)
+        if not new:
+            return
         if self._bar is not None:
             self._bar.set_postfix(best=f"{self.evolution.best()[1]:.2f} %", refresh=False)
             self._bar.update()
+
+    def _on_end(self, event: TrainingEndEvent) -> None:
+        # a result may still follow: NNI sends the two from different threads
+        _, candidate = self._running.get(id(event.model), (None, None))
+        if candidate is None:
+            return
+        success = event.status == ModelStatus.Trained
+        self.driver.ended(candidate, success)
+        if self.evolution.has_answer(candidate.number) or not success:
+            self._forget(event.model)
+        else:
+            self._ended.add(id(event.model))
+
+    def _forget(self, model: ExecutableModelSpace) -> None:
+        self._running.pop(id(model), None)
+        self._ended.discard(id(model))
 
     def _cleanup(self) -> None:
         self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
@@ -97,5 +159,8 @@ class EvolutionStrategy(Strategy):
         return {"evolution": self.evolution.state_dict()}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Continue from what NNI stored."""
-        self.evolution.load_state_dict(state_dict["evolution"])
+        """Continue from what NNI stored, unless the folder knows more."""
+        stored = state_dict["evolution"]
+        answered = sum(entry["accuracy"] is not None or entry["failed"] for entry in stored["candidates"])
+        if answered > self.evolution.told + self.evolution.failed:
+            self.evolution.load_state_dict(stored)

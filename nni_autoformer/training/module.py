@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
 from ..architecture import Architecture
-from ..data.transforms import normalise
+from ..data.pixels import normalise
 from ..model import AutoFormer
 from ..randomness import derive, generator
 from .recipe import Recipe

@@ -16,8 +16,10 @@ from ..errors import ConfigError
 from ..experiment import run_experiment
 from ..model import AutoFormer
 from ..space import SearchSpace
+from ..trial import Trial
 from .module import ImageClassification
 from .recipe import PRECISIONS, Recipe
+from .reporting import ReportToNni
 from .saving import SaveSupernet
 from .strategy import SupernetTraining
 
@@ -34,6 +36,7 @@ def train_supernet(
     workers: int = 0,
     device: torch.device | None = None,
     resume_from: Path | None = None,
+    trial: Trial | None = None,
 ) -> AutoFormer:
     """Train a supernet with NNI's one-shot experiment; it is saved after every epoch.
 
@@ -48,6 +51,8 @@ def train_supernet(
         workers: processes that load images.
         device: where to train; None for the CPU.
         resume_from: the state of an unfinished run.
+        trial: the NNI trial that this training is, if it is one: the accuracy of the named subnets is its
+            curve, and TensorBoard's files go where NNI looks for them.
     """
     train_transform, eval_transform = transforms
     loader = train_loader(
@@ -63,7 +68,7 @@ def train_supernet(
     decoded = decode(validation, eval_transform, progress="decode validation images", workers=workers)
     evaluator = Lightning(
         ImageClassification(recipe, run["mean"], run["std"]),
-        build_trainer(recipe, output, run, device),
+        build_trainer(recipe, output, run, device, trial),
         train_dataloaders=loader,
         val_dataloaders=DataLoader(TensorDataset(decoded.images, decoded.targets), batch_size=256),
         fit_kwargs={"ckpt_path": resume_from, "weights_only": True} if resume_from else {},
@@ -90,10 +95,17 @@ def epochs_done(state: Path) -> int:
 
 
 def build_trainer(
-    recipe: Recipe, output: Path, run: Mapping[str, Any], device: torch.device | None = None
+    recipe: Recipe,
+    output: Path,
+    run: Mapping[str, Any],
+    device: torch.device | None = None,
+    trial: Trial | None = None,
 ) -> Trainer:
     """Lightning's trainer for a supernet: one device, named subnets reported, a checkpoint per epoch."""
     device = device or torch.device("cpu")
+    callbacks: list[Any] = [SaveSupernet(output / "supernet.safetensors", output / "training.ckpt", run)]
+    if trial is not None:
+        callbacks.append(ReportToNni(trial))
     return Trainer(
         max_epochs=recipe.epochs,
         accelerator="cpu" if device.type == "cpu" else "gpu",
@@ -102,9 +114,9 @@ def build_trainer(
         gradient_clip_val=recipe.clip_grad,
         check_val_every_n_epoch=recipe.val_interval,
         num_sanity_val_steps=0,
-        logger=TensorBoardLogger(output, name="tensorboard", version=""),
+        logger=TensorBoardLogger(output if trial is None else trial.output, name="tensorboard", version=""),
         log_every_n_steps=10,
-        callbacks=[SaveSupernet(output / "supernet.safetensors", output / "training.ckpt", run)],
+        callbacks=callbacks,
         default_root_dir=output,
         enable_model_summary=False,
         use_distributed_sampler=False,  # the loader's own sampler knows the ranks

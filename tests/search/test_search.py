@@ -17,7 +17,7 @@ from nni_autoformer.cli import main
 from nni_autoformer.complexity import macs, params
 from nni_autoformer.data import DecodedImages
 from nni_autoformer.experiment import run_experiment
-from nni_autoformer.search.evaluator import measure
+from nni_autoformer.search.accuracy import measure
 
 SMALL = "--population-size 6 --num-mutations 3 --num-crossovers 2 --num-parents 3 --generations 3 --seed 1"
 
@@ -61,13 +61,12 @@ def test_it_leaves_candidates_best_figure_and_summary(toy, searched):
 def test_the_accuracies_are_those_of_the_extracted_subnets(toy, searched):
     from nni_autoformer import Architecture
     from nni_autoformer.cli.evaluation import Evaluation
-    from nni_autoformer.cli.search import selection_of
-    from nni_autoformer.data import open_data
+    from nni_autoformer.search.images import EvaluationImages
 
     path = toy / "run" / "supernet.safetensors"
     supernet, header = load_supernet(path)
-    source = selection_of(path, header, open_data("folder", toy / "images").train, None)
-    evaluator = Evaluation(device="cpu").evaluator(header, source, "decode")
+    images = EvaluationImages(str(path), "folder", str(toy / "images"), store="none")
+    evaluator = Evaluation(device="cpu").evaluator(header, images.decoded(header))
     for row in rows(searched)[::4]:
         subnet = supernet.extract(Architecture.from_dict(row["architecture"]))
         assert evaluator.evaluate(subnet).top1 == row["top1"]
@@ -78,10 +77,15 @@ def test_measure_counts_by_hand():
     logits = torch.tensor([[9.0, 8, 7, 6, 5, 4, 3]])
     counted = []
     accuracy = measure(
-        lambda x: logits.expand(len(x), -1), images, (0.0,), (1.0,), batch_size=2, on_batch=counted.append
+        lambda x: logits.expand(len(x), -1),
+        images,
+        (0.0,),
+        (1.0,),
+        batch_size=2,
+        on_batch=lambda count, right: counted.append((count, right())),
     )
     assert (accuracy.top1, accuracy.top5, accuracy.images) == (20.0, 60.0, 5)
-    assert counted == [2, 2, 1]
+    assert counted == [(2, 1), (2, 1), (1, 1)]
 
 
 def test_nothing_is_copied_and_images_are_decoded_once(toy, searched, tmp_path, monkeypatch):
@@ -99,9 +103,11 @@ def test_nothing_is_copied_and_images_are_decoded_once(toy, searched, tmp_path, 
     monkeypatch.setattr(AutoFormer, "extract", refuse)
     monkeypatch.setattr(AutoFormer, "__deepcopy__", refuse, raising=False)
     monkeypatch.setattr(ImageSource, "load", lambda self, i: decoded.append(i) or load(self, i))
-    assert main(search_command(toy, tmp_path / "s")) == 0
-    assert len(decoded) == 12
-    assert rows(tmp_path / "s") == rows(searched)
+    for name, expected in (("first", 12), ("second", 12)):  # the second finds them on disk
+        command = [*search_command(toy, tmp_path / name), "--cache", str(tmp_path / "cache")]
+        assert main(command) == 0
+        assert len(decoded) == expected
+        assert rows(tmp_path / name) == rows(searched)
     assert copy.copy(1) == 1
 
 

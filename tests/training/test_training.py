@@ -125,13 +125,12 @@ def test_each_step_trains_the_subnet_of_its_number(toy, toy_command, tmp_path, m
 def test_validation_reports_the_named_subnets(toy):
     """The accuracies in the header are those of the subnets, measured anew."""
     from nni_autoformer.cli.evaluation import Evaluation
-    from nni_autoformer.cli.search import selection_of
-    from nni_autoformer.data import open_data
+    from nni_autoformer.search.images import EvaluationImages
 
     path = toy / "run" / "supernet.safetensors"
     supernet, header = load_supernet(path)
-    source = selection_of(path, header, open_data("folder", toy / "images").train, None)
-    evaluator = Evaluation(device="cpu").evaluator(header, source, "decode")
+    images = EvaluationImages(str(path), "folder", str(toy / "images"), store="none")
+    evaluator = Evaluation(device="cpu").evaluator(header, images.decoded(header))
     for name, architecture in header.space.named().items():
         accuracy = evaluator.evaluate(supernet.extract(architecture))
         assert accuracy.top1 == pytest.approx(100 * header.run["metrics"][f"val_acc/{name}"], abs=1e-4)

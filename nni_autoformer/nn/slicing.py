@@ -1,0 +1,102 @@
+"""The slicing rules of weight entanglement (paper section 3.3): which part of the largest layer a subnet has.
+
+One function per layer. It asks for the largest layer's tensors by the plain layer's key names and gives the
+plain layer's tensors of the wanted sizes. The supernet's forward pass, NNI's freezing, the extraction of a
+subnet and the reading of a single subnet from a file all go through these, so they cannot differ.
+
+The supernet keeps the published layout of its tensors: rows 3j, 3j+1 and 3j+2 of the qkv weight are channel j
+of query, key and value, so the first 3 x 64 x heads rows are whole heads; the qkv bias is not interleaved,
+its first 3 x 64 x heads entries are cut into three runs. The rules give timm's layout (queries, keys,
+values), which the plain layers know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor
+
+from ..architecture import HEAD_DIM, Architecture
+from ..space import ModelConfig
+
+Get = Callable[[str], Tensor]
+"""From a key name of the plain layer to the largest layer's tensor of that name."""
+
+RELATIVE_TABLES = tuple(
+    f"rel_pos_embed_{part}.embeddings_table_{direction}" for part in "kv" for direction in "vh"
+)
+
+
+def patch_embed(get: Get, embed_dim: int) -> dict[str, Tensor]:
+    """The first `embed_dim` filters."""
+    return {key: get(key)[:embed_dim] for key in ("proj.weight", "proj.bias")}
+
+
+def tokens(get: Get, embed_dim: int, absolute_position: bool) -> dict[str, Tensor]:
+    """The first `embed_dim` channels."""
+    keys = ("cls_token", "pos_embed") if absolute_position else ("cls_token",)
+    return {key: get(key)[..., :embed_dim] for key in keys}
+
+
+def layer_norm(get: Get, embed_dim: int) -> dict[str, Tensor]:
+    """The first `embed_dim` channels."""
+    return {key: get(key)[:embed_dim] for key in ("weight", "bias")}
+
+
+def attention(get: Get, embed_dim: int, num_heads: int, relative_position: bool) -> dict[str, Tensor]:
+    """The first `num_heads` heads on the first `embed_dim` channels; the relative position is used whole."""
+    width = HEAD_DIM * num_heads
+    interleaved = get("qkv.weight")[: 3 * width, :embed_dim].reshape(width, 3, embed_dim)
+    tensors = {
+        "qkv.weight": interleaved.transpose(0, 1).reshape(3 * width, embed_dim),
+        "qkv.bias": get("qkv.bias")[: 3 * width],
+        "proj.weight": get("proj.weight")[:embed_dim, :width],
+        "proj.bias": get("proj.bias")[:embed_dim],
+    }
+    if relative_position:
+        tensors |= {key: get(key) for key in RELATIVE_TABLES}
+    return tensors
+
+
+def mlp(get: Get, embed_dim: int, hidden_features: int) -> dict[str, Tensor]:
+    """The first `hidden_features` hidden channels on the first `embed_dim` channels."""
+    return {
+        "fc1.weight": get("fc1.weight")[:hidden_features, :embed_dim],
+        "fc1.bias": get("fc1.bias")[:hidden_features],
+        "fc2.weight": get("fc2.weight")[:embed_dim, :hidden_features],
+        "fc2.bias": get("fc2.bias")[:embed_dim],
+    }
+
+
+def head(get: Get, embed_dim: int) -> dict[str, Tensor]:
+    """All classes from the first `embed_dim` channels."""
+    return {"weight": get("weight")[:, :embed_dim], "bias": get("bias")}
+
+
+def subnet(get: Get, architecture: Architecture, model: ModelConfig) -> dict[str, Tensor]:
+    """All tensors of a subnet.
+
+    Args:
+        get: gives the largest subnet's tensor for a key name of `Subnet`, its qkv weights interleaved.
+        architecture: the sizes.
+        model: the network around them.
+    """
+    embed_dim = architecture.embed_dim
+    parts: dict[str, dict[str, Tensor]] = {
+        "patch_embed.": patch_embed(_below(get, "patch_embed."), embed_dim),
+        "": tokens(get, embed_dim, model.absolute_position),
+        "norm.": layer_norm(_below(get, "norm."), embed_dim),
+        "head.": head(_below(get, "head."), embed_dim),
+    }
+    for i, (heads, hidden) in enumerate(zip(architecture.num_heads, architecture.hidden_features)):
+        block = f"blocks.{i}."
+        for norm in ("norm1.", "norm2."):
+            parts[block + norm] = layer_norm(_below(get, block + norm), embed_dim)
+        attn = _below(get, f"{block}attn.")
+        parts[f"{block}attn."] = attention(attn, embed_dim, heads, model.relative_position)
+        parts[f"{block}mlp."] = mlp(_below(get, f"{block}mlp."), embed_dim, hidden)
+    return {prefix + key: tensor for prefix, tensors in parts.items() for key, tensor in tensors.items()}
+
+
+def _below(get: Get, prefix: str) -> Get:
+    return lambda key: get(prefix + key)

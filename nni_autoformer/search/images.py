@@ -1,0 +1,191 @@
+"""The images that subnets are compared or tested on, prepared as the supernet was validated."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.store import ImageStore, image_key
+from ..errors import ConfigError
+from ..files import digest
+from ..headers import Header
+
+if TYPE_CHECKING:
+    from ..data import DataSplits, DecodedImages, ImageSource
+
+
+@dataclass(frozen=True)
+class EvaluationImages:
+    """Which images, and where they are.
+
+    Attributes:
+        checkpoint: the supernet; its list of held-out images lies beside it.
+        dataset: 'folder', 'cifar10' or 'digits'.
+        data: folder of the images.
+        split: 'selection', or 'test'.
+        selection: 'N-per-class' or a file in place of the checkpoint's own list.
+        store: folder of decoded images, see `ImageStore`; None for the user's cache, 'none' for memory.
+        workers: processes that decode.
+        download: let torchvision download what is missing.
+    """
+
+    checkpoint: str
+    dataset: str = "folder"
+    data: str | None = None
+    split: str = "selection"
+    selection: str | None = None
+    store: str | None = None
+    workers: int = 0
+    download: bool = False
+
+    def source(self, header: Header) -> ImageSource:
+        """The images, not decoded yet.
+
+        Raises:
+            ConfigError: they are not there, are of other classes than the checkpoint's, or are not those that
+                its training held out.
+        """
+        from ..data import open_data
+
+        test = self.split == "test"
+        data = None if self.data is None else Path(self.data)
+        splits = open_data(self.dataset, data, header.space.model.in_chans, self.download, test_only=test)
+        return self.of(header, splits)
+
+    def of(self, header: Header, splits: DataSplits) -> ImageSource:
+        """The images among those of a data set that is open already; raises as `source`."""
+        path = Path(self.checkpoint)
+        source = splits.test if self.split == "test" else splits.train
+        require_classes(source.classes, header, path)
+        return source if self.split == "test" else selection_of(path, header, source, self.selection)
+
+    def decoded(
+        self, header: Header, progress: str | None = None, source: ImageSource | None = None
+    ) -> DecodedImages:
+        """The images, decoded: from the store if it holds them.
+
+        Args:
+            header: of the checkpoint.
+            progress: the description of a progress bar.
+            source: the images, when the caller has looked at the data set already: what the store holds is
+                compared with them. A trial gives None and does without the data set if the store has all.
+
+        Raises:
+            ConfigError: as `source`; an image cannot be read; the header does not say how images are
+                normalised.
+        """
+        run = header.run
+        if "mean" not in run or "std" not in run:
+            raise ConfigError(
+                f"{self.checkpoint}: the checkpoint's header does not say how images are normalised (mean, "
+                "std)."
+            )
+        if self.store == "none":
+            return self._decode(header, source or self.source(header), progress)
+        names = (run.get("selection") or {}).get("digest")
+        if source is None and (self.split == "test" or self.selection is not None or names is None):
+            source = self.source(header)
+        if source is not None:
+            names = digest(source.identifiers)
+        key = self._key(header, str(names))
+        try:
+            store = ImageStore(self.store)
+            with store.lock(key):
+                found = store.get(key, None if source is None else source.stamp())
+                if found is not None:
+                    return found
+                source = source or self.source(header)
+                return store.put(key, source, self._transform(header), progress, self.workers)
+        except OSError as error:
+            print(f"Decoded images are kept in memory, not on disk: {error}.", file=sys.stderr)
+            return self._decode(header, source or self.source(header), progress)
+
+    def _decode(self, header: Header, source: ImageSource, progress: str | None) -> DecodedImages:
+        from ..data import decode
+
+        return decode(source, self._transform(header), progress, self.workers)
+
+    def _preparation(self, header: Header) -> dict[str, Any]:
+        run = header.run
+        return {
+            "crop_pct": run.get("crop_pct"),
+            "interpolation": run.get("interpolation", "bicubic"),
+        }
+
+    def _transform(self, header: Header) -> Any:
+        from ..data import eval_transform
+
+        return eval_transform(header.space.model, **self._preparation(header))
+
+    def _key(self, header: Header, names: str) -> str:
+        model = header.space.model
+        return image_key(
+            dataset=self.dataset,
+            data=None if self.data is None else str(Path(self.data).resolve()),
+            images=names,
+            size=[model.in_chans, *model.img_size],
+            **self._preparation(header),
+        )
+
+
+def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: str | None) -> ImageSource:
+    """The images that candidates are compared on.
+
+    Args:
+        checkpoint: the supernet; its list of held-out images lies beside it.
+        header: what the checkpoint says of itself.
+        source: the training images.
+        flag: 'N-per-class', a file, or None for the checkpoint's own list.
+
+    Raises:
+        ConfigError: the list is missing or is not the one that the supernet was trained without.
+    """
+    from ..data import draw_selection, parse_selection, read_selection, split_selection
+
+    held_out = header.run.get("selection")
+    if flag is None:
+        if held_out is None:
+            raise ConfigError(
+                f"{checkpoint}: the supernet was trained without a selection set; give --selection "
+                "N-per-class or a file. It may have been trained on these images, which flatters large "
+                "subnets."
+            )
+        path = checkpoint.parent / held_out["file"]
+        indices = read_selection(path, source)
+        if digest([source.identifiers[i] for i in indices]) != held_out["digest"]:
+            raise ConfigError(f"{path}: this is not the list that {checkpoint} was trained without.")
+        return source.subset(indices)
+    wanted = parse_selection(flag)
+    if wanted.none:
+        raise ConfigError("--selection none: a search needs images to compare candidates on.")
+    indices = (
+        read_selection(wanted.file, source)
+        if wanted.file
+        else draw_selection(source, wanted.per_class, header.run.get("recipe", {}).get("seed", 0))
+    )
+    chosen = split_selection(source, indices)[1]
+    if held_out is None or digest(chosen.identifiers) != held_out["digest"]:
+        print("The supernet may have been trained on the selection images, which flatters large subnets.")
+    return chosen
+
+
+def require_classes(found: list[str], header: Header, source: Path) -> None:
+    """Check that the data has the classes that a checkpoint was trained on, in the same order.
+
+    Raises:
+        ConfigError: it has not; the sentence names the first difference.
+    """
+    count = header.space.model.num_classes
+    if len(found) != count:
+        raise ConfigError(
+            f"{source}: the checkpoint was trained on {count} classes; the data has {len(found)}."
+        )
+    trained = header.run.get("classes")
+    if trained is None or trained == found:
+        return
+    here, there = next(pair for pair in zip(found, trained) if pair[0] != pair[1])
+    raise ConfigError(
+        f"{source}: the checkpoint was trained on other classes: '{there}' where the data has '{here}'."
+    )

@@ -1,0 +1,88 @@
+"""What one trial of a search does: a single subnet with inherited weights, from files alone.
+
+Needs torch, and not NNI's NAS part, timm, torchvision or Lightning: NNI starts a process per trial, and what
+that imports is most of its cost.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from tqdm.auto import tqdm
+
+from ..architecture import Architecture
+from ..checkpoints import load_subnet
+from ..complexity import macs, params
+from ..devices import pick_device
+from ..space import SearchSpace
+from .accuracy import Accuracy, measure
+from .images import EvaluationImages
+
+REPORTS = 10
+"""About how many points the curve of a trial has."""
+
+
+def evaluate_subnet(
+    images: EvaluationImages,
+    architecture: Architecture,
+    *,
+    space: SearchSpace | None = None,
+    batch_size: int = 256,
+    device: str = "auto",
+    precision: str = "fp32",
+    on_progress: Callable[[float], Any] | None = None,
+    progress: bool = False,
+) -> dict[str, Any]:
+    """Evaluate one subnet of a checkpoint.
+
+    Args:
+        images: the checkpoint, and which images.
+        architecture: the subnet.
+        space: the space that the caller expects.
+        batch_size: images per forward pass.
+        device: 'auto', 'cpu', 'cuda', …
+        precision: 'fp32', 'bf16' or 'fp16'.
+        on_progress: called about ten times with the accuracy so far, in percent.
+        progress: show progress bars.
+
+    Returns:
+        What a trial reports: 'default', which is top-1 in percent, 'top1', 'top5', 'images', 'params' and
+        'macs'.
+
+    Raises:
+        ConfigError: the checkpoint or the images cannot be used.
+    """
+    subnet, header = load_subnet(Path(images.checkpoint), architecture, space)
+    decoded = images.decoded(header, f"decode {images.split} images" if progress else None)
+    target = pick_device(device)
+    seen, step = 0, -(-len(decoded) // REPORTS)
+
+    def on_batch(count: int, right: Callable[[], float]) -> None:
+        nonlocal seen
+        bar.update(count)
+        before, seen = seen, seen + count
+        # reading the count makes a GPU wait, so only now and then
+        if on_progress is not None and (before // step < seen // step or seen == len(decoded)):
+            on_progress(100 * right() / seen)
+
+    with tqdm(total=len(decoded), desc="test", unit="image", disable=not progress) as bar:
+        accuracy: Accuracy = measure(
+            subnet.to(target).eval(),
+            decoded,
+            header.run["mean"],
+            header.run["std"],
+            batch_size=batch_size if on_progress is None else min(batch_size, step),
+            device=target,
+            precision=precision,
+            on_batch=on_batch,
+        )
+    model = header.space.model
+    return {
+        "default": accuracy.top1,
+        **asdict(accuracy),
+        "params": params(architecture, model),
+        "macs": macs(architecture, model),
+    }

@@ -1,0 +1,65 @@
+"""NNI's evaluator for trials in processes of their own: everything it needs travels as a few names."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import nni
+from nni.nas.evaluator import Evaluator
+from nni.nas.space import ExecutableModelSpace
+
+from ..architecture import Architecture
+from .images import EvaluationImages
+from .subnet_trial import evaluate_subnet
+
+
+@nni.trace
+class TrialEvaluator(Evaluator):
+    """Evaluate a subnet with inherited weights in a process of its own.
+
+    ``NasExperiment(AutoFormer(space), TrialEvaluator(checkpoint, "digits"), strategy)`` runs each candidate
+    as a trial on NNI's training service. The weights and the decoded images come from files that every worker
+    can read; the model space's own weights are not used. A trial reports its running accuracy and at the end
+    top-1 as its metric.
+
+    Args:
+        checkpoint: a supernet.
+        dataset, data, selection, store, workers: see `EvaluationImages`.
+        batch_size: images per forward pass.
+        device: 'auto', 'cpu', 'cuda', …
+        precision: 'fp32', 'bf16' or 'fp16'.
+    """
+
+    def __init__(
+        self,
+        checkpoint: str,
+        dataset: str = "folder",
+        data: str | None = None,
+        selection: str | None = None,
+        store: str | None = None,
+        workers: int = 0,
+        batch_size: int = 256,
+        device: str = "auto",
+        precision: str = "fp32",
+    ) -> None:
+        self.images = EvaluationImages(
+            checkpoint, dataset, data, selection=selection, store=store, workers=workers
+        )
+        self.batch_size, self.device, self.precision = batch_size, device, precision
+
+    def _execute(self, model: ExecutableModelSpace) -> Any:
+        metric = evaluate_subnet(
+            self.images,
+            Architecture.from_sample(model.sample or {}),
+            batch_size=self.batch_size,
+            device=self.device,
+            precision=self.precision,
+            on_progress=nni.report_intermediate_result,
+        )
+        nni.report_final_result(metric)
+        return metric
+
+    def extra_repr(self) -> str:
+        """Checkpoint and images, in NNI's logs."""
+        return ", ".join(f"{name}={value}" for name, value in asdict(self.images).items())
