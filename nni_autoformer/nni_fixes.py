@@ -176,11 +176,66 @@ def tell_tuner_of_resumed_trials() -> None:
     MsgDispatcher._tells_of_resumed_trials = True
 
 
+def own_record(record: dict[str, Any]) -> dict[str, Any]:
+    """The parameter record that belongs to this trial, given the one that NNI has handed to it.
+
+    `nni_node/training_service/v3/compat.js`, `onRequestParameter`.
+
+    Without it: the manager keeps the parameters in a queue that knows nothing of trials, and a trial that dies
+    before it has asked leaves its own to the next. From then on every trial evaluates another candidate than
+    the one that it ends: the search takes each for failed and runs it again. The manager's data base knows
+    which record is whose. Where a trial cannot reach it, on another machine, the queue's record is kept.
+
+    Args:
+        record: with 'parameter_id' and 'parameters'.
+    """
+    import requests
+    from nni.common import load
+
+    channel, separator, _ = os.environ.get("NNI_TRIAL_COMMAND_CHANNEL", "").partition("/env/")
+    if not separator:
+        return record
+    address = f"{channel}/api/v1/nni/trial-jobs/{os.environ.get('NNI_TRIAL_JOB_ID')}"
+    for _ in range(5):  # the manager starts a trial before it stores it
+        try:
+            answer = requests.get(address, timeout=5)
+        except requests.exceptions.RequestException:
+            return record
+        if answer.ok and answer.json().get("hyperParameters"):
+            own = load(answer.json()["hyperParameters"][0])
+            return record if own["parameter_id"] == record.get("parameter_id") else own
+        time.sleep(0.5)
+    return record
+
+
+def tensorboard_folder(output: Path, trial: str) -> Path:
+    """Where a trial writes for TensorBoard, so that the button in the web UI shows it.
+
+    `nni_node/training_service/v3/compat.js`, `getTrialOutputLocalPath`.
+
+    Without it: the button opens TensorBoard on `trials/TRIAL/output/tensorboard` in the experiment's folder,
+    while a trial's output folder is `environments/ENVIRONMENT/trials/TRIAL`, so it shows nothing.
+
+    Args:
+        output: the trial's output folder.
+        trial: its name.
+    """
+    folder = output / "tensorboard"
+    folder.mkdir(parents=True, exist_ok=True)
+    if output.parent.name == "trials" and output.parents[2].name == "environments":
+        expected = output.parents[3] / "trials" / trial / "output"
+        expected.mkdir(parents=True, exist_ok=True)
+        if not (expected / "tensorboard").exists():
+            (expected / "tensorboard").symlink_to(folder, target_is_directory=True)
+    return folder
+
+
 # What NNI knows and has no public way of asking for
 
 
-def unfinished_trials(engine: Any) -> Iterator[tuple[int, dict[str, Any]]]:
-    """The trials that a resumed experiment's manager runs again by itself: parameter number and sample.
+def earlier_trials(engine: Any) -> Iterator[tuple[int, dict[str, Any], Any]]:
+    """The trials of a resumed experiment that have a result, or that its manager runs again by itself:
+    parameter number, sample, and the result or None.
 
     Args:
         engine: the strategy's; one that runs models in this process has none.
@@ -189,9 +244,13 @@ def unfinished_trials(engine: Any) -> Iterator[tuple[int, dict[str, Any]]]:
     if experiment is None or experiment._action != "resume":
         return
     for trial in experiment.list_trial_jobs():
-        if trial.status in ("WAITING", "RUNNING", "UNKNOWN") and trial.hyperParameters:
-            record = trial.hyperParameters[0]
-            yield record.parameter_id, record.parameters["sample"]
+        if not trial.hyperParameters:
+            continue
+        record = trial.hyperParameters[0]
+        if trial.status == "SUCCEEDED" and trial.finalMetricData:
+            yield record.parameter_id, record.parameters["sample"], trial.finalMetricData[-1].data
+        elif trial.status in ("WAITING", "RUNNING", "UNKNOWN"):
+            yield record.parameter_id, record.parameters["sample"], None
 
 
 def adopt_trial(engine: Any, parameter_id: int, model: Any) -> None:

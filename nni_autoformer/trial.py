@@ -25,10 +25,12 @@ class Trial:
     def __init__(self) -> None:
         from nni.runtime.trial_command_channel import get_default_trial_command_channel
 
+        from .nni_fixes import own_record
+
         self.id = os.environ["NNI_TRIAL_JOB_ID"]
         self.output = Path(os.environ.get("NNI_OUTPUT_DIR") or ".")
         self._channel = get_default_trial_command_channel()
-        record = self._channel.receive_parameter() or {}
+        record = own_record(dict(self._channel.receive_parameter() or {}))
         parameters = record.get("parameters")
         self._parameter_id: int | None = record.get("parameter_id")
         self.parameters: dict[str, Any] = (

@@ -82,7 +82,7 @@ class EvolutionStrategy(Strategy):
         with tqdm(
             total=evolution.planned, initial=evolution.told, desc="search", disable=not self._progress
         ) as self._bar:
-            self._adopt_running_trials()
+            self._take_up_earlier_trials()
             looked = time.monotonic()
             while (step := self.driver.next()) is not Answer.DONE and not self.driver.hopeless:
                 if isinstance(step, Candidate):
@@ -112,27 +112,31 @@ class EvolutionStrategy(Strategy):
     def _model(self, candidate: Candidate) -> ExecutableModelSpace:
         return self.model_space.freeze(candidate.architecture.to_sample(self.evolution.space.max_depth))
 
-    def _adopt_running_trials(self) -> None:
-        """Take over the trials that NNI starts again by itself after a resume."""
-        for number, sample in nni_fixes.unfinished_trials(self.engine):
+    def _take_up_earlier_trials(self) -> None:
+        """After a resume: results that arrived while nobody listened, and trials that NNI runs again."""
+        for number, sample, metric in nni_fixes.earlier_trials(self.engine):
             candidate = self.driver.running(Architecture.from_sample(sample))
-            if candidate is not None:
-                model = self._model(candidate)
-                self._running[id(model)] = (model, candidate)
-                nni_fixes.adopt_trial(self.engine, number, model)
+            if candidate is None:
+                continue
+            if metric is not None:
+                self._answer(candidate, metric)
+                continue
+            model = self._model(candidate)
+            self._running[id(model)] = (model, candidate)
+            nni_fixes.adopt_trial(self.engine, number, model)
+
+    def _answer(self, candidate: Candidate, metric: Any) -> None:
+        if self.driver.answer(candidate, metric) and self._bar is not None:
+            self._bar.set_postfix(best=f"{self.evolution.best()[1]:.2f} %", refresh=False)
+            self._bar.update()
 
     def _on_metric(self, event: FinalMetricEvent) -> None:
         _, candidate = self._running.get(id(event.model), (None, None))
         if candidate is None:
             return
-        new = self.driver.answer(candidate, event.metric)
+        self._answer(candidate, event.metric)
         if id(event.model) in self._ended:
             self._forget(event.model)
-        if not new:
-            return
-        if self._bar is not None:
-            self._bar.set_postfix(best=f"{self.evolution.best()[1]:.2f} %", refresh=False)
-            self._bar.update()
 
     def _on_end(self, event: TrainingEndEvent) -> None:
         # a result may still follow: NNI sends the two from different threads

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import asdict
 from typing import Any
 
 import nni
+import nni.trial
 from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace
 
 from ..architecture import Architecture
+from ..nni_fixes import own_record
 from .images import EvaluationImages
 from .subnet_trial import evaluate_subnet
 
@@ -49,6 +52,7 @@ class TrialEvaluator(Evaluator):
         self.batch_size, self.device, self.precision = batch_size, device, precision
 
     def _execute(self, model: ExecutableModelSpace) -> Any:
+        model = _own_model(model)
         metric = evaluate_subnet(
             self.images,
             Architecture.from_sample(model.sample or {}),
@@ -63,3 +67,14 @@ class TrialEvaluator(Evaluator):
     def extra_repr(self) -> str:
         """Checkpoint and images, in NNI's logs."""
         return ", ".join(f"{name}={value}" for name, value in asdict(self.images).items())
+
+
+def _own_model(model: ExecutableModelSpace) -> ExecutableModelSpace:
+    """The model that belongs to this trial, see `nni_fixes.own_record`."""
+    handed = nni.trial._params
+    if "NNI_TRIAL_JOB_ID" not in os.environ or handed is None or handed["parameters"] is not model:
+        return model
+    own = own_record(dict(handed))
+    if own["parameter_id"] != handed["parameter_id"]:
+        nni.trial._params = own  # what is reported from now on counts for this one
+    return own["parameters"]

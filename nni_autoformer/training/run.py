@@ -15,6 +15,7 @@ from ..data import ImageSource, decode, train_loader
 from ..errors import ConfigError
 from ..experiment import run_experiment
 from ..model import AutoFormer
+from ..nni_fixes import tensorboard_folder
 from ..space import SearchSpace
 from ..trial import Trial
 from .module import ImageClassification
@@ -104,8 +105,10 @@ def build_trainer(
     """Lightning's trainer for a supernet: one device, named subnets reported, a checkpoint per epoch."""
     device = device or torch.device("cpu")
     callbacks: list[Any] = [SaveSupernet(output / "supernet.safetensors", output / "training.ckpt", run)]
+    logs = output / "tensorboard"
     if trial is not None:
         callbacks.append(ReportToNni(trial))
+        logs = tensorboard_folder(trial.output, trial.id)
     return Trainer(
         max_epochs=recipe.epochs,
         accelerator="cpu" if device.type == "cpu" else "gpu",
@@ -114,7 +117,7 @@ def build_trainer(
         gradient_clip_val=recipe.clip_grad,
         check_val_every_n_epoch=recipe.val_interval,
         num_sanity_val_steps=0,
-        logger=TensorBoardLogger(output if trial is None else trial.output, name="tensorboard", version=""),
+        logger=TensorBoardLogger(logs.parent, name=logs.name, version=""),
         log_every_n_steps=10,
         callbacks=callbacks,
         default_root_dir=output,
