@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from .search.evaluator import SubnetEvaluator
     from .search.evolution import Evolution, EvolutionConfig, Limits
     from .search.strategy import EvolutionStrategy
+    from .search.trial_evaluator import TrialEvaluator
+    from .search.tuner import EvolutionTuner
     from .space import ModelConfig, SearchSpace
     from .training.module import ImageClassification
     from .training.recipe import Recipe
@@ -34,6 +36,7 @@ _HOMES = {
     "Evolution": "search.evolution",
     "EvolutionConfig": "search.evolution",
     "EvolutionStrategy": "search.strategy",
+    "EvolutionTuner": "search.tuner",
     "ImageClassification": "training.module",
     "Limits": "search.evolution",
     "ModelConfig": "space",
@@ -42,6 +45,7 @@ _HOMES = {
     "Subnet": "nn.subnet",
     "SubnetEvaluator": "search.evaluator",
     "SupernetTraining": "training.strategy",
+    "TrialEvaluator": "search.trial_evaluator",
     "build_supernet": "model",
     "load_supernet": "checkpoints",
     "save_supernet": "checkpoints",
@@ -54,6 +58,7 @@ __all__ = [
     "Evolution",
     "EvolutionConfig",
     "EvolutionStrategy",
+    "EvolutionTuner",
     "ImageClassification",
     "Limits",
     "ModelConfig",
@@ -62,6 +67,7 @@ __all__ = [
     "Subnet",
     "SubnetEvaluator",
     "SupernetTraining",
+    "TrialEvaluator",
     "build_supernet",
     "load_supernet",
     "save_supernet",

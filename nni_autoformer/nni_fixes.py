@@ -69,7 +69,7 @@ def _strategy_state_types() -> list[Any]:
 
     array = np.zeros(1, dtype=np.uint32)
     reconstruct = array.__reduce__()[0]
-    return [Individual, label, reconstruct, np.ndarray, np.dtype, type(array.dtype)]
+    return [Individual, label, frozenset, reconstruct, np.ndarray, np.dtype, type(array.dtype)]
 
 
 def _keep_state_after_failed_resume() -> None:
@@ -181,10 +181,10 @@ def own_record(record: dict[str, Any]) -> dict[str, Any]:
 
     `nni_node/training_service/v3/compat.js`, `onRequestParameter`.
 
-    Without it: the manager keeps the parameters in a queue that knows nothing of trials, and a trial that dies
-    before it has asked leaves its own to the next. From then on every trial evaluates another candidate than
-    the one that it ends: the search takes each for failed and runs it again. The manager's data base knows
-    which record is whose. Where a trial cannot reach it, on another machine, the queue's record is kept.
+    Without it: the manager keeps the parameters in a queue that knows nothing of trials, and a trial that
+    dies before it has asked leaves its own to the next. From then on every trial evaluates another candidate
+    than the one that it ends: the search takes each for failed and runs it again. The manager's data base
+    knows which record is whose. Where a trial cannot reach it, on another machine, the queue's record is kept.
 
     Args:
         record: with 'parameter_id' and 'parameters'.

@@ -54,13 +54,14 @@ def read_config(path: Path) -> Any:
     Raises:
         ConfigError: the file is missing, or NNI finds something wrong.
     """
-    from nni.experiment.config import ExperimentConfig
+    from nni.experiment.config import ExperimentConfig, utils
 
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file.")
     try:
         return ExperimentConfig.load(path).canonical_copy()
     except Exception as error:  # whatever NNI's checks raise: AssertionError without a text among them
+        utils.unset_base_path()  # which NNI does not do after an error
         raise ConfigError(f"{path}: NNI does not accept it ({type(error).__name__}: {error}).") from None
 
 
@@ -84,8 +85,7 @@ def _check_tuner(tuner: Any, search_space: Any, folder: Path) -> None:
 
     arguments = dict(tuner.class_args or {})
     if tuner.name is not None:
-        from nni.tools.package_utils import create_validator_instance
-        from nni.tools.package_utils.tuner_factory import _get_all_builtin_names
+        from nni.tools.package_utils.tuner_factory import _get_all_builtin_names, create_validator_instance
 
         if tuner.name.lower() not in _get_all_builtin_names("tuners"):
             raise ConfigError(f"tuner: NNI has no tuner of the name '{tuner.name}'.")
