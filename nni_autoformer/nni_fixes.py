@@ -184,7 +184,7 @@ def own_record(record: dict[str, Any]) -> dict[str, Any]:
     Without it: the manager keeps the parameters in a queue that knows nothing of trials, and a trial that
     dies before it has asked leaves its own to the next. From then on every trial evaluates another candidate
     than the one that it ends: the search takes each for failed and runs it again. The manager's data base
-    knows which record is whose. Where a trial cannot reach it, on another machine, the queue's record is kept.
+    knows which record is whose. Where a trial cannot reach it, on another machine, the record is kept.
 
     Args:
         record: with 'parameter_id' and 'parameters'.

@@ -173,6 +173,7 @@ def start(config: Any, port: int) -> None:
 
     quieten_libraries()
     experiment = Experiment(config)
+    folder = Path(config.experiment_working_directory) / experiment.id
     experiment.start(port, run_mode=RunMode.Detach)
     manager = Manager(f"http://localhost:{port}")
     deadline = time.monotonic() + PATIENCE
@@ -180,9 +181,20 @@ def start(config: Any, port: int) -> None:
         status = manager.get("/check-status")
         if status["status"] == "ERROR":
             experiment.stop()
-            raise ConfigError(f"the experiment failed: {'; '.join(map(str, status.get('errors', [])))}")
+            raise ConfigError(f"the experiment failed: {_reason(folder) or status.get('errors')}")
         if manager.get("/trial-jobs"):
             break
         time.sleep(0.5)
+    else:
+        print(f"No trial has started in {PATIENCE:.0f} seconds; what NNI does stands in {folder / 'log'}.")
     print(f"Experiment {experiment.id}: http://localhost:{port}")
     print(f"Stop it with: nnictl stop {experiment.id}")
+
+
+def _reason(folder: Path) -> str:
+    """The last line of the tuner's log, which is the error that ended it."""
+    try:
+        lines = (folder / "log" / "dispatcher.log").read_text().splitlines()
+    except OSError:
+        return ""
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

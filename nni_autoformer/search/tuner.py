@@ -142,6 +142,8 @@ class EvolutionTuner(Tuner):
         resuming = os.environ.get("NNI_MODE") == "resume"
         if folder is not None and output is not None and not resuming and any(folder.glob("*")):
             raise ConfigError(f"classArgs: output {output} holds a search already; give another folder.")
+        if folder is not None:
+            _make(folder)
         if self.driver.resume():
             _logger.info("The search goes on: %d candidates are told.", evolution.told)
         self._lock = threading.RLock()
@@ -300,6 +302,13 @@ class EvolutionTuner(Tuner):
 
 def _code_directory(manager: Manager) -> Path:
     return Path(manager.profile()["params"].get("trialCodeDirectory") or ".")
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"classArgs: output {folder} cannot be made: {error.strerror}.") from None
 
 
 def _default_folder() -> Path | None:

@@ -1,0 +1,137 @@
+"""Experiments of the Python interface: NasExperiment on the training service, resumed, and HPO style."""
+
+import os
+import re
+import signal
+import sys
+
+import pytest
+
+from .conftest import FLAGS, ask, rows, status, wait
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.mark.parametrize("concurrency", [1, 2])
+def test_a_killed_search_goes_on_and_equals_the_one_in_process(place, port, in_process, concurrency):
+    command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--port", port]
+    command += ["--concurrency", concurrency, "--output", "s"]
+    process = place.start(*command)
+    candidates = place.root / "s" / "candidates.jsonl"
+    wait(lambda: candidates.is_file() and len(candidates.read_text().splitlines()) >= 2)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    result = place.run(*command, "--resume")
+    assert rows(place.root / "s") == in_process
+    assert "top-1 on the selection images" in result.stdout
+    assert "holds the finished search already" in place.run(*command, "--resume").stdout
+
+
+def test_ctrl_c_and_nnictl_stop_end_it_with_a_sentence(place, port, in_process):
+    command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--port", port, "--output", "s"]
+    for stop in ("ctrl-c", "nnictl"):
+        process = place.start(*command, *(["--resume"] if stop == "nnictl" else []))
+        wait(lambda: any(trial["status"] == "RUNNING" for trial in ask(port, "/trial-jobs")))
+        if stop == "ctrl-c":
+            process.send_signal(signal.SIGINT)
+        else:
+            place.run("nnictl", "stop", "--all")
+        assert process.wait(60) == 130
+        said = (place.root / "output").read_text()
+        assert "stopped. The same command with --resume goes on from here." in said
+        assert "Traceback" not in said
+    place.run(*command, "--resume")
+    assert rows(place.root / "s") == in_process
+
+
+def test_when_all_trials_fail_the_search_says_why(place, port):
+    """The checkpoint vanishes after the check: every trial finds nothing."""
+    command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--port", port]
+    process = place.start(*command, "--output", "s", "--retries", "0", "--concurrency", "2")
+    wait(lambda: (place.root / "s" / "nni").is_dir())
+    (place.root / "runs" / "demo" / "supernet.safetensors").unlink()
+    assert process.wait(120) == 2
+    said = (place.root / "output").read_text()
+    assert "every trial has failed (3 candidates, 1 times each); the first one's error: " in said
+    assert "there is no such checkpoint" in said.splitlines()[-1]
+
+
+def test_a_taken_port_a_missing_checkpoint_and_a_wrong_flag(place, port):
+    import socket
+    import time
+
+    with socket.socket() as server:
+        server.bind(("localhost", port))
+        server.listen()
+        began = time.monotonic()
+        command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--output", "s"]
+        result = place.run(*command, "--port", port, check=False)
+        assert result.returncode == 2 and "another program listens on this port" in result.stderr
+        assert time.monotonic() - began < 10
+    for change, words in (
+        (["--checkpoint", "nothere"], "there is no such checkpoint"),
+        (["--space", "cifar"], "is of another search space than 'cifar'"),
+        (["--engine", "sequential", "--concurrency", "2"], "--concurrency needs --engine nni"),
+        (["--concurrency", "0"], "--concurrency is 0"),
+        (["--retries", "-1"], "--retries is -1"),
+        (["--dataset", "folder", "--data", "nowhere"], "there is no such folder"),
+    ):
+        result = place.run(*command, "--port", port, *change, check=False)
+        assert result.returncode == 2 and words in result.stderr, (change, result.stderr)
+        assert "Traceback" not in result.stderr
+    assert not (place.root / "s").exists()
+
+
+def test_the_example_with_nnis_classes(place, port):
+    script = [sys.executable, "examples/nni_search.py", "--port", port, "--population-size", "2"]
+    result = place.run(*script)
+    assert re.search(r"embed_dim \d+, depth \d+.*: [\d.]+ % on the selection images", result.stdout)
+    assert "as NNI knows it: {'embed_dim'" in result.stdout
+
+
+def test_the_example_hpo_style(place, port):
+    script = [
+        sys.executable,
+        "examples/hpo_search.py",
+        "--port",
+        port,
+        "--trials",
+        "3",
+        "--tuner",
+        "Evolution",
+    ]
+    assert re.search(r"best: [\d.]+ %, [\d,]+ parameters", place.run(*script).stdout)
+
+
+OWN = """
+import sys
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
+from nni.nas.strategy import Random, RegularizedEvolution
+from nni_autoformer import AutoFormer, TrialEvaluator
+
+def main():
+    evaluator = TrialEvaluator("runs/demo/supernet.safetensors", "digits")
+    strategy = {"Random": Random, "Evolution": lambda: RegularizedEvolution(population_size=2, sample_size=2)}
+    config = NasExperimentConfig("ts", "simplified", "local")
+    config.max_trial_number, config.trial_concurrency = 3, 2
+    experiment = NasExperiment(AutoFormer("digits"), evaluator, strategy[sys.argv[1]](), config)
+    experiment.run(int(sys.argv[2]))
+    print("RESULT", len(list(experiment.strategy.list_models())), experiment.export_top_models()[0].metric)
+    experiment.stop()
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+@pytest.mark.parametrize("strategy", ["Random", "Evolution"])
+def test_nnis_own_strategies_with_our_evaluator(place, port, strategy):
+    (place.root / "own.py").write_text(OWN)
+    result = place.run(sys.executable, "own.py", strategy, port)
+    count, metric = re.search(r"RESULT (\d+) ([\d.]+)", result.stdout).groups()
+    assert int(count) >= 3 and 0 <= float(metric) <= 100
+
+
+def test_status_of_a_port_without_an_experiment(port):
+    with pytest.raises(OSError):
+        status(port)
