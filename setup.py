@@ -31,6 +31,7 @@ setup(
         "setuptools<82",  # nnictl imports pkg_resources
         "torchmetrics",
         "safetensors",
+        "filelock",
         "scikit-learn",
         "tensorboard",
         "matplotlib>=3.6",
@@ -38,7 +39,7 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
-        "test": [*ONNX, "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        "test": [*ONNX, "selenium", "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["nni-autoformer=nni_autoformer.cli:main"]},
     classifiers=[

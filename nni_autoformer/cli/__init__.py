@@ -65,7 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _sentence(error: ConfigError) -> str:
     # a DataLoader worker's exception arrives with the worker's traceback as its text, the sentence last
-    return str(error).rsplit("ConfigError: ", 1)[-1].strip()
+    text = str(error)
+    return (text.rsplit("ConfigError: ", 1)[-1] if text.startswith("Caught ") else text).strip()
 
 
 def quieten() -> None:
