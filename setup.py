@@ -20,7 +20,7 @@ setup(
     packages=[*find_packages(include=["nni_autoformer", "nni_autoformer.*"]), "nni_autoformer.search_spaces"],
     # the spaces stand at the top level for people to read, and travel inside the package
     package_dir={"nni_autoformer.search_spaces": "search_spaces"},
-    package_data={"nni_autoformer.search_spaces": ["*.yaml"]},
+    package_data={"nni_autoformer": ["peers.csv"], "nni_autoformer.search_spaces": ["*.yaml"]},
     install_requires=[
         "torch>=2.6",
         "torchvision",

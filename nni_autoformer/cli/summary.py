@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from ..complexity import macs, params
 from ..files import write_text
 from ..search.evolution import Evolution
+from ..search.sampling import standard_error, standing
+from ..space import SearchSpace
 
 SUMMARY_FILE = "summary.txt"
 FIGURE_FILE = "candidates.png"
@@ -17,6 +20,19 @@ def table(rows: Sequence[tuple[str, str]]) -> str:
     """Two aligned columns."""
     width = max(len(name) for name, _ in rows)
     return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns under a head, the first to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    lines = []
+    for row in (head, *rows):
+        first, *others = (
+            f"{entry:<{width}}" if i == 0 else f"{entry:>{width}}"
+            for i, (entry, width) in enumerate(zip(row, widths))
+        )
+        lines.append("  ".join((first, *others)).rstrip())
+    return "".join(f"{line}\n" for line in lines)
 
 
 def search_rows(evolution: Evolution) -> list[tuple[str, str]]:
@@ -43,3 +59,70 @@ def print_search(evolution: Evolution, output: Path, more: Sequence[tuple[str, s
     text = table([*search_rows(evolution), *more])
     write_text(output / SUMMARY_FILE, text)
     print(f"\n{text}\nResults are in {output}")
+
+
+def sample_text(
+    rows: Sequence[Mapping[str, Any]],
+    best: Sequence[Mapping[str, Any]],
+    front: Sequence[Mapping[str, Any]],
+    space: SearchSpace,
+) -> str:
+    """What a sample found.
+
+    Args:
+        rows: all answers.
+        best: of each size, see `best_of_sizes`.
+        front: the rows of the Pareto front.
+        space: of the subnets.
+    """
+    random = [row for row in rows if row["origin"] == "random"]
+    top = max(random, key=lambda row: row["top1"])
+    images = top["images"]
+    lines = [
+        ("search space", f"{space.name}, {space.size:,} subnets"),
+        ("random subnets", f"{len(random):,}" + (", all that there are" * (len(random) == space.size))),
+        (
+            f"{top['split']} images",
+            f"{images:,}; an accuracy near the best has a standard error of "
+            f"{standard_error(top['top1'], images):.2f} %",
+        ),
+        (
+            "top-1 of random subnets",
+            "mean {:.2f} %, from {:.2f} to {:.2f} %".format(
+                sum(row["top1"] for row in random) / len(random),
+                min(row["top1"] for row in random),
+                top["top1"],
+            ),
+        ),
+    ]
+    for row in rows:
+        if row["origin"] == "given":
+            beaten, cheap = standing(rows, row)
+            lines.append(
+                (
+                    row["name"],
+                    f"{row['top1']:.2f} %, {row['params'] / 1e6:.3f} M: above {beaten:.1f} % of the random "
+                    f"subnets, and {cheap:.1f} % of those of at most its parameters",
+                )
+            )
+    sizes = [
+        (
+            f"{entry['from']:g} - {entry['to']:g}",
+            f"{entry['subnets']:,}",
+            f"{entry['mean']:.2f}",
+            f"{entry['std']:.2f}",
+            *_short(entry["best"]),
+        )
+        for entry in best
+    ]
+    head = ("parameters (M)", "subnets", "mean %", "std %", "best %", "parameters", "MACs (M)", "number")
+    names = ("Pareto front", *head[4:])
+    fronts = [(row["name"], *_short(row)) for row in front]
+    return (
+        f"{table(lines)}\n{grid(head, sizes)}\n{grid(names, fronts)}\n"
+        "The architecture of each number is in architectures/NUMBER.yaml.\n"
+    )
+
+
+def _short(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return (f"{row['top1']:.2f}", f"{row['params']:,}", f"{row['macs'] / 1e6:,.1f}", str(row["number"]))
