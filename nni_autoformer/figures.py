@@ -96,13 +96,18 @@ def draw_candidates(evolution: Evolution, path: str | Path) -> None:
 
 
 def draw_samples(
-    rows: Sequence[Mapping[str, Any]], front: Sequence[Mapping[str, Any]], space: str, path: str | Path
+    rows: Sequence[Mapping[str, Any]],
+    best: Sequence[Mapping[str, Any]],
+    front: Sequence[Mapping[str, Any]],
+    space: str,
+    path: str | Path,
 ) -> None:
     """Accuracy of random subnets against parameters, those that the user named marked, as in the paper's
     figure.
 
     Args:
         rows: all answers, see `SampleFolder`; the random ones are coloured by their embedding size.
+        best: of each size, see `best_of_sizes`; the means of the sizes are drawn.
         front: the rows of the Pareto front.
         space: the space's name.
         path: a `.png`, `.pdf` or `.svg` file, written by rename.
@@ -113,22 +118,27 @@ def draw_samples(
     with _figure(path, (7, 4.8)) as (figure, axes):
         for place, width in enumerate(widths):
             members = [row for row in random if row["architecture"]["embed_dim"] == width]
+            color = plt.get_cmap("viridis")(0.9 * place / max(1, len(widths) - 1))
             axes.scatter(
                 [row["params"] / 1e6 for row in members],
                 [row["top1"] for row in members],
                 s=_area(len(random)),
-                color=plt.get_cmap("viridis")(0.9 * place / max(1, len(widths) - 1)),
-                alpha=0.7,
+                color=color,
+                alpha=0.6,
                 linewidth=0,
                 rasterized=len(random) > 2000,
-                label=f"embed_dim {width}",
             )
+            axes.scatter([], [], s=30, color=color, label=f"embed_dim {width}")
+        centres = [(entry["from"] + entry["to"]) / 2 for entry in best]
+        means = [entry["mean"] for entry in best]
+        axes.plot(centres, means, color="black", linewidth=1.4, linestyle=":", label="mean of a size")
         _front(axes, [(row["params"] / 1e6, row["top1"]) for row in front], "0.25", "Pareto front")
         for row, color in zip(given, _cycle(("crimson", *COLORS[:4]))):
             label = f"{row['name']}: {_told(row['top1'], row['params'])}"
             _star(axes, row["params"] / 1e6, row["top1"], color, label, row["images"])
         _name_axes(axes, "params", random[0]["split"])
-        axes.set_title(f"{len(random):,} random subnets of '{space}' with inherited weights")
+        subnets = "random subnet" if len(random) == 1 else "random subnets"
+        axes.set_title(f"{len(random):,} {subnets} of '{space}' with inherited weights")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
 

@@ -1,5 +1,5 @@
 """``nni-autoformer sample``: accuracy of random subnets of a supernet with inherited weights, and the figure
-of them; also as ``torchrun --nproc_per_node N -m nni_autoformer sample …``.
+of them; on several devices with ``torchrun --nproc_per_node 8 -m nni_autoformer sample …``.
 """
 
 from __future__ import annotations
@@ -46,7 +46,13 @@ def add_parser(commands: Any) -> None:
         help="a trained supernet: ours, a published one, or one of NNI's hub",
     )
     parser.add_argument(
-        "--n", type=int, default=1000, metavar="N", help="how many different random subnets (default 1000)"
+        "-n",
+        "--n",
+        type=int,
+        default=1000,
+        metavar="N",
+        help="how many different random subnets (default 1000); under torchrun write -n, it takes --n for a "
+        "flag of its own",
     )
     parser.add_argument("--seed", type=int, default=0, help="of the draws (default 0)")
     parser.add_argument(
@@ -184,8 +190,8 @@ class SampleJob:
         files = SampleFolder(folder.path, self.subnets, space)
         rows = files.collect()
         best, front = files.report(rows, sizes)
-        draw_samples(rows, front, space.name, folder.path / FIGURE_FILE)
-        text = sample_text(rows, best, front, space)
+        draw_samples(rows, best, front, space.name, folder.path / FIGURE_FILE)
+        text = sample_text(rows, best, front, space, self.config["n"])
         write_text(folder.path / SUMMARY_FILE, text)
         folder.finish()
         print(f"\n{text}\nResults are in {folder.path}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -61,11 +62,11 @@ def print_search(evolution: Evolution, output: Path, more: Sequence[tuple[str, s
     print(f"\n{text}\nResults are in {output}")
 
 
+Row = Mapping[str, Any]
+
+
 def sample_text(
-    rows: Sequence[Mapping[str, Any]],
-    best: Sequence[Mapping[str, Any]],
-    front: Sequence[Mapping[str, Any]],
-    space: SearchSpace,
+    rows: Sequence[Row], best: Sequence[Row], front: Sequence[Row], space: SearchSpace, n: int
 ) -> str:
     """What a sample found.
 
@@ -74,37 +75,23 @@ def sample_text(
         best: of each size, see `best_of_sizes`.
         front: the rows of the Pareto front.
         space: of the subnets.
+        n: how many random ones were asked for.
     """
-    random = [row for row in rows if row["origin"] == "random"]
-    top = max(random, key=lambda row: row["top1"])
-    images = top["images"]
+    random = [row["top1"] for row in rows if row["origin"] == "random"]
+    images, error = rows[0]["images"], standard_error(max(random), rows[0]["images"])
     lines = [
         ("search space", f"{space.name}, {space.size:,} subnets"),
-        ("random subnets", f"{len(random):,}" + (", all that there are" * (len(random) == space.size))),
+        ("random subnets", f"{len(random):,}" + (", all that there are" if len(random) < n else "")),
         (
-            f"{top['split']} images",
-            f"{images:,}; an accuracy near the best has a standard error of "
-            f"{standard_error(top['top1'], images):.2f} %",
+            f"{rows[0]['split']} images",
+            f"{images:,}; the standard error of an accuracy near the best is {error:.2f} %",
         ),
         (
-            "top-1 of random subnets",
-            "mean {:.2f} %, from {:.2f} to {:.2f} %".format(
-                sum(row["top1"] for row in random) / len(random),
-                min(row["top1"] for row in random),
-                top["top1"],
-            ),
+            "top-1 of the random ones",
+            f"mean {statistics.fmean(random):.2f} %, from {min(random):.2f} to {max(random):.2f} %",
         ),
+        *(_standing_row(rows, row) for row in rows if row["origin"] == "given"),
     ]
-    for row in rows:
-        if row["origin"] == "given":
-            beaten, cheap = standing(rows, row)
-            lines.append(
-                (
-                    row["name"],
-                    f"{row['top1']:.2f} %, {row['params'] / 1e6:.3f} M: above {beaten:.1f} % of the random "
-                    f"subnets, and {cheap:.1f} % of those of at most its parameters",
-                )
-            )
     sizes = [
         (
             f"{entry['from']:g} - {entry['to']:g}",
@@ -116,13 +103,20 @@ def sample_text(
         for entry in best
     ]
     head = ("parameters (M)", "subnets", "mean %", "std %", "best %", "parameters", "MACs (M)", "number")
-    names = ("Pareto front", *head[4:])
-    fronts = [(row["name"], *_short(row)) for row in front]
+    fronts = [(row["name"] or "random", *_short(row)) for row in front]
     return (
-        f"{table(lines)}\n{grid(head, sizes)}\n{grid(names, fronts)}\n"
+        f"{table(lines)}\n{grid(head, sizes)}\n{grid(('Pareto front', *head[4:]), fronts)}\n"
         "The architecture of each number is in architectures/NUMBER.yaml.\n"
     )
 
 
-def _short(row: Mapping[str, Any]) -> tuple[str, ...]:
-    return (f"{row['top1']:.2f}", f"{row['params']:,}", f"{row['macs'] / 1e6:,.1f}", str(row["number"]))
+def _standing_row(rows: Sequence[Row], row: Row) -> tuple[str, str]:
+    beaten, cheap = standing(rows, row)
+    return row["name"], (
+        f"{row['top1']:.2f} %, {row['params'] / 1e6:.3f} M; better than {beaten:.1f} % of the random ones, "
+        f"and than {cheap:.1f} % of those of at most its size"
+    )
+
+
+def _short(row: Row) -> tuple[str, ...]:
+    return f"{row['top1']:.2f}", f"{row['params']:,}", f"{row['macs'] / 1e6:,.2f}", str(row["number"])
