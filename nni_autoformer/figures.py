@@ -220,7 +220,7 @@ def _cloud(axes: Any, entry: Series, known: Sequence[Result], against: str, colo
     best = f", best {entry.best().top1:.2f} %" if entry.kind == "search" else ""
     shape = {"marker": "*", "s": 90} if marked else {"marker": "o", "s": 20}
     axes.scatter([], [], color=color, label=f"{entry.label}{images}{best}", **shape)
-    labels = [Label(result.name, *_place(result, against), color) for result in marked if result.name]
+    labels = [Label(result.name, *_place(result, against), color, 4) for result in marked if result.name]
     return labels, [front]
 
 
@@ -233,15 +233,20 @@ def _families(
     size: float = 5,
 ) -> Drawn:
     """Networks as markers, those of a family joined."""
-    known = [result for result in results if result.cost(against) is not None]
-    families = list(dict.fromkeys(result.family for result in known))
+    families = list(dict.fromkeys(result.family for result in results))
     labels, lines = [], []
     for family, color, marker in zip(families, _cycle(colors), _cycle(markers)):
-        members = [result for result in known if result.family == family]
+        members = [r for r in results if r.family == family and r.cost(against) is not None]
+        if not members:
+            continue  # after its colour is taken, so that a family looks the same in every figure
         places = sorted(_place(result, against) for result in members)
         style = "-" if family else ""
         axes.plot(*zip(*places), style, color=color, marker=marker, markersize=size, linewidth=0.8)
-        labels += [Label(result.name, *_place(result, against), color) for result in members if result.name]
+        labels += [
+            Label(result.name, *_place(result, against), color, (size - 5) / 2)
+            for result in members
+            if result.name
+        ]
         lines += [places] if family else []
     return labels, lines
 

@@ -19,15 +19,26 @@ LEADER = 12.0
 
 PASSES = 4
 
+SHARES = tuple(np.linspace(0.08, 0.92, 12))
+"""Places on a leader that are looked at, so close together that no name fits between two."""
+
 
 @dataclass(frozen=True)
 class Label:
-    """A name and its point, in data coordinates."""
+    """A name and its point.
+
+    Attributes:
+        text: the name.
+        x, y: of the point, in data coordinates.
+        color: of the name.
+        around: how much larger than an ordinary marker the point's is, in points of 1/72 inch.
+    """
 
     text: str
     x: float
     y: float
     color: str = "0.2"
+    around: float = 0.0
 
 
 def place_labels(
@@ -66,7 +77,10 @@ def place_labels(
         extents.append((box.width + 2 * unit, box.height))
         text.remove()
     strokes = _strokes([axes.transData.transform(line) for line in lines], 4 * unit)
-    places = [_candidates(anchor, *extent, unit) for anchor, extent in zip(anchors, extents)]
+    places = [
+        _candidates(anchor, label.around, *extent, unit)
+        for label, anchor, extent in zip(labels, anchors, extents)
+    ]
     fixed = [_fixed_costs(boxes, markers, strokes, frame, unit) for boxes, _ in places]
     chosen = [int(costs.argmin()) for costs in fixed]
     # the most crowded first, so that it has the choice
@@ -75,21 +89,25 @@ def place_labels(
         for i in crowded:
             others = np.asarray([places[j][0][chosen[j]] for j in range(len(labels)) if j != i])
             leaders = [_leader(anchors[j], places[j][0][chosen[j]]) for j in range(len(labels)) if j != i]
-            costs = fixed[i] + _overlaps(places[i][0], others) + _crossings(places[i][0], anchors[i], leaders)
+            costs = (
+                fixed[i]
+                + _overlaps(places[i][0], others)
+                + _crossings(places[i][0], anchors[i], others, leaders)
+            )
             chosen[i] = int(costs.argmin())
     for label, (boxes, distances), choice in zip(labels, places, chosen):
         _write(axes, label, boxes[choice], distances[choice] > LEADER, size)
 
 
-def _candidates(anchor: Any, width: float, height: float, unit: float) -> tuple[Any, Any]:
+def _candidates(anchor: Any, around: float, width: float, height: float, unit: float) -> tuple[Any, Any]:
     """Boxes (places, 4) as left, bottom, right, top in pixels, and their distances in points."""
     boxes, distances = [], []
     for radius in RADII:
         for angle in ANGLES:
             dx, dy = math.cos(math.radians(angle)), math.sin(math.radians(angle))
             # the box touches the circle around the point with the side that faces it
-            x = anchor[0] + radius * unit * dx + width * (dx - 1) / 2
-            y = anchor[1] + radius * unit * dy + height * (dy - 1) / 2
+            x = anchor[0] + (radius + around) * unit * dx + width * (dx - 1) / 2
+            y = anchor[1] + (radius + around) * unit * dy + height * (dy - 1) / 2
             boxes.append((x, y, x + width, y + height))
             distances.append(radius)
     return np.asarray(boxes), np.asarray(distances)
@@ -142,16 +160,24 @@ def _leader(anchor: Any, box: Any) -> tuple[Any, Any]:
     return anchor, np.clip(anchor, box[:2], box[2:])
 
 
-def _crossings(boxes: Any, anchor: Any, lines: Sequence[tuple[Any, Any]]) -> Any:
-    """How badly leaders and names are in each other's way: a name on a leader, and leaders that cross."""
+def _crossings(boxes: Any, anchor: Any, others: Any, leaders: Sequence[tuple[Any, Any]]) -> Any:
+    """How badly leaders and names are in each other's way: names on leaders, and leaders that cross."""
     costs = np.zeros(len(boxes))
     ends = np.clip(anchor, boxes[:, :2], boxes[:, 2:])
-    for start, end in lines:
-        for share in (0.25, 0.5, 0.75):
-            x, y = start + share * (end - start)
-            costs += 20.0 * ((boxes[:, 0] < x) & (x < boxes[:, 2]) & (boxes[:, 1] < y) & (y < boxes[:, 3]))
+    for share in SHARES:
+        points = anchor + share * (ends - anchor)
+        for box in others:
+            costs += 20.0 * _inside(box, points)
+        for start, end in leaders:
+            costs += 20.0 * _inside(boxes, start + share * (end - start))
+    for start, end in leaders:
         costs += 20.0 * _cross(anchor, ends, start, end)
     return costs
+
+
+def _inside(boxes: Any, points: Any) -> Any:
+    x, y = points[..., 0], points[..., 1]
+    return (boxes[..., 0] < x) & (x < boxes[..., 2]) & (boxes[..., 1] < y) & (y < boxes[..., 3])
 
 
 def _cross(anchor: Any, ends: Any, start: Any, end: Any) -> Any:

@@ -118,7 +118,9 @@ def read_series(word: str) -> Series:
         raise ConfigError(f"{path}: there is no such file or folder of results.")
     kind, file = _file_of(path)
     rows = _rows(file)
-    results = [_result(row, where, kind) for row, where in rows if not row.get("failed")]
+    # a candidate that was given up has no accuracy, and one that was stopped early has none on all images
+    whole = [(row, where) for row, where in rows if not row.get("failed") and not row.get("stopped")]
+    results = [_result(row, where, kind) for row, where in whole]
     if not results:
         raise ConfigError(f"{file}: there are no results in it.")
     split = "selection" if kind == "search" else str(rows[0][0].get("split") or "")

@@ -54,6 +54,15 @@ def test_folders_of_searches_and_samples(tmp_path):
     rows = [
         {"number": 0, "origin": "random", "params": 5000, "macs": 9000, "accuracy": 40.0},
         {"number": 1, "origin": "mutation", "params": 4000, "macs": 8000, "accuracy": None, "failed": True},
+        {
+            "number": 1,
+            "origin": "random",
+            "params": 9,
+            "macs": 9,
+            "accuracy": None,
+            "stopped": 1,
+            "top1": 99.0,
+        },
         {"number": 2, "origin": "mutation", "params": 4000, "macs": 8000, "accuracy": 60.0},
         {"number": 3, "origin": "crossover", "params": 3000, "macs": 7000, "accuracy": 60.0},
     ]
