@@ -8,8 +8,8 @@ whole cost of a trial, NNI's share included:
 
 * nnictl: trials take turns, one that evaluates a subnet and one that imports torch and nni and reports a
   constant;
-* `NasExperiment`: ours, and an evaluator of NNI's that reports a constant, on the same model space. NNI fixes the
-  command of such a trial, so the two are experiments of their own, each once before and once after the other.
+* `NasExperiment`: ours, and an evaluator of NNI's that reports a constant, on the same model space. NNI
+  fixes the command of such a trial, so these are experiments of their own, each before and after the other.
 
 Last the split of an nnictl trial, each part timed in processes of their own.
 """
@@ -132,7 +132,8 @@ def _nnictl(place: Path, checkpoint: Path, trials: int) -> dict[str, list[float]
     code = place / "code"
     code.mkdir()
     (code / "constant.py").write_text(CONSTANT)
-    ours = f"{sys.executable} -m nni_autoformer test --split selection --dataset digits --checkpoint {checkpoint}"
+    flags = f"--split selection --dataset digits --checkpoint {checkpoint}"
+    ours = f"{sys.executable} -m nni_autoformer test {flags}"
     (code / "turns.sh").write_text(TURNS.format(python=sys.executable, ours=ours))
     experiment = Experiment("local")
     experiment.config.search_space = own_header(checkpoint).space.to_nni()  # type: ignore[union-attr]
