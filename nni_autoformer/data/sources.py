@@ -132,7 +132,8 @@ def open_data(
     )
 
 
-def _statistics(mode: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(mode: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's mean and standard deviation per channel, of images scaled to 0..1, in a Pillow mode."""
     if mode == "RGB":
         return IMAGENET_MEAN, IMAGENET_STD
     return (round(sum(IMAGENET_MEAN) / 3, 4),), (round(sum(IMAGENET_STD) / 3, 4),)
@@ -160,7 +161,7 @@ def _folder(root: Path, mode: str, test_only: bool) -> DataSplits:
         raise ConfigError(
             f"--data {root}: train/ and {held[0]}/ hold different classes ({'; '.join(parts)})."
         )
-    return DataSplits(train, test, *_statistics(mode))
+    return DataSplits(train, test, *statistics(mode))
 
 
 def _folder_split(root: Path, name: str, mode: str) -> ImageSource:
@@ -237,7 +238,7 @@ def _cifar10(root: Path, mode: str, download: bool) -> DataSplits:
             raise ConfigError(f"--download: CIFAR-10 could not be fetched into {root} ({error}).") from None
         sources.append(_array_source(split, data.data, np.array(data.targets), list(data.classes), mode))
     train, test = sources
-    return DataSplits(train, test, *_statistics(mode))
+    return DataSplits(train, test, *statistics(mode))
 
 
 def _digits(mode: str) -> DataSplits:
