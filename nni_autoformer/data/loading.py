@@ -85,6 +85,9 @@ class EpochSampler(Sampler[tuple[int, ...]]):
             there are; else they make a smaller batch, with the same number for each rank.
         num_repeats: how often an image is shown in a row; 0 is 1, as for timm.
 
+    Attributes:
+        start: images of this rank that the next pass leaves out, because a resumed run has had them.
+
     Raises:
         ConfigError: there are fewer images than ranks, or the repeats are below 0.
     """
@@ -109,7 +112,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
         self.global_batch = batch_size * world_size
         unit = self.global_batch if drop_last and length >= self.global_batch else world_size
         self.used = length - length % unit
-        self.epoch = 0
+        self.epoch = self.start = 0
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch of the next pass; Lightning calls this."""
@@ -120,9 +123,10 @@ class EpochSampler(Sampler[tuple[int, ...]]):
 
     def __iter__(self) -> Iterator[tuple[int, ...]]:
         epoch, repeats = self.epoch, self.num_repeats
+        start, self.start = self.start, 0
         stream = torch.Generator().manual_seed(derive(self.seed, "order", epoch))
         order = torch.randperm(self.length, generator=stream).numpy()
-        for place in range(self.rank, self.used, self.world_size):
+        for place in range(self.rank + start * self.world_size, self.used, self.world_size):
             index = int(order[place // repeats])
             yield (epoch, index) if repeats == 1 else (epoch, index, place % repeats)
 
@@ -138,6 +142,8 @@ def train_loader(
     world_size: int = 1,
     drop_last: bool = True,
     epoch: int = 0,
+    start: int = 0,
+    grad_accum_steps: int = 1,
     num_repeats: int = 1,
     pin_memory: bool | None = None,
     persistent_workers: bool = True,
@@ -150,13 +156,15 @@ def train_loader(
     Args:
         source: the images.
         transform: from a Pillow image to 8-bit pixels (channels, height, width).
-        batch_size: images per rank and step.
+        batch_size: images per rank and micro-batch.
         seed: of the run.
         workers: processes that load; the batches do not depend on it.
         rank, world_size: which share of each global batch to load.
         drop_last, num_repeats: see `EpochSampler`.
         epoch: of the first pass. A resumed run has to give it: Lightning starts the workers before it sets
             the epoch.
+        start: batches of that epoch which a resumed run has had.
+        grad_accum_steps: micro-batches per step; a global batch is that of a step.
         pin_memory: load into memory that a GPU reads without a copy; None means if there is a GPU.
         persistent_workers: keep the workers from one epoch to the next.
         loader_class: torch's `DataLoader`, or NNI's traced one.
@@ -164,8 +172,10 @@ def train_loader(
     Raises:
         ConfigError: there are fewer images than ranks, or the repeats are below 0.
     """
-    sampler = EpochSampler(len(source), batch_size, seed, rank, world_size, drop_last, num_repeats)
+    step = batch_size * grad_accum_steps
+    sampler = EpochSampler(len(source), step, seed, rank, world_size, drop_last, num_repeats)
     sampler.set_epoch(epoch)
+    sampler.start = start * batch_size
     return loader_class(
         TrainImages(source, transform, seed),
         batch_size=batch_size,
