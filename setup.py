@@ -40,6 +40,7 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
+        "datasets": ["datasets", "webdataset"],  # for --dataset hfds/… and wds/…
         "test": [*ONNX, "selenium", "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["nni-autoformer=nni_autoformer.cli:main"]},

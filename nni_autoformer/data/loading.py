@@ -64,11 +64,11 @@ def _seeded(seed: int) -> Iterator[None]:
 
 
 class EpochSampler(Sampler[tuple[int, ...]]):
-    """The order of an epoch's images as (epoch, index) pairs, so that an item says which epoch it is for; with
-    repeats as (epoch, index, repeat).
+    """The order of an epoch's images as (epoch, index) pairs, so that an item says which epoch it is for;
+    with repeats as (epoch, index, repeat).
 
-    A global batch holds the same images for any number of ranks; rank r takes every `world_size`-th of it from
-    the r-th on, as torch's and the published samplers do.
+    A global batch holds the same images for any number of ranks; rank r takes every `world_size`-th of it
+    from the r-th on, as torch's and the published samplers do.
 
     With repeats an epoch is as long as without, so it shows one image in `num_repeats`, each that often in a
     row: its copies are in one global batch, on different ranks. The published sampler
