@@ -5,16 +5,19 @@ of them; on several devices with ``torchrun --nproc_per_node 8 -m nni_autoformer
 from __future__ import annotations
 
 import argparse
+import contextlib
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
 from ..files import digest, write_text
-from ..ranks import Ranks
 from ..search.limits import Limits
 from ..space import Architecture, SearchSpace
+from ..training.ranks import Ranks
 from ..trial import current as current_trial
 from . import options
 from .evaluation import Evaluation, images_of
@@ -85,18 +88,50 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command, or as one of several processes its share of it."""
-    with Ranks.joined() as ranks:
-        ranks.first(lambda: _require(arguments))
-        job = ranks.first_then_all(lambda: SampleJob.prepare(arguments, ranks))
+    ranks = Ranks.current()
+    with ranks.connected(cuda=False):
+        ranks.on_main(lambda: _require(arguments))
+        job = _prepared(arguments, ranks)
         folder = RunFolder(options.output_of(arguments), "sample", job.config)
-        resume = arguments.resume or ranks.restarted
-        overwrite = arguments.overwrite and not ranks.restarted
-        if ranks.first(lambda: folder.open(resume=resume, overwrite=overwrite)):
-            if ranks.rank == 0:
+        again = ranks.restarts > 0  # torchrun gives the same flags as the first time
+        resume, overwrite = arguments.resume or again, arguments.overwrite and not again
+        if ranks.on_main(lambda: folder.open(resume=resume, overwrite=overwrite)):
+            if ranks.main:
                 print(f"{folder.path} holds the finished sample already.")
             return
         job.evaluate(folder.path, ranks)
-        ranks.first(lambda: job.report(folder, arguments.sizes))
+        wait_for_all(ranks)
+        ranks.on_main(lambda: job.report(folder, arguments.sizes))
+
+
+def _prepared(arguments: argparse.Namespace, ranks: Ranks) -> SampleJob:
+    """The job of this process. The main one prepares first, and only it prints; so a mistake of the user's is
+    told once.
+    """
+    jobs: list[SampleJob] = []
+    ranks.on_main(lambda: jobs.append(SampleJob.prepare(arguments, ranks)))
+    if not ranks.main:
+        with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+            jobs.append(SampleJob.prepare(arguments, ranks))
+    return jobs[0]
+
+
+def wait_for_all(ranks: Ranks) -> None:
+    """Wait for the slowest process, however long that takes; torchrun ends all when one has died."""
+    if ranks.world_size > 1:
+        from torch import distributed
+
+        patient: Any = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
+        distributed.barrier(patient)
+
+
+def device_of(name: str, ranks: Ranks) -> str:
+    """The device of this process: of 'auto' and 'cuda' the machine's GPU with the process's number."""
+    import torch
+
+    if ranks.world_size == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    return f"cuda:{ranks.local_rank % torch.cuda.device_count()}"
 
 
 def _require(arguments: argparse.Namespace) -> None:
@@ -139,7 +174,7 @@ class SampleJob:
         from ..search.sampling import Subnet, draw_subnets
 
         evaluation = Evaluation.of(arguments)
-        evaluation = replace(evaluation, device=ranks.device(evaluation.device))
+        evaluation = replace(evaluation, device=device_of(evaluation.device, ranks))
         images = images_of(arguments, arguments.split)
         expected = None if arguments.space is None else SearchSpace.load(arguments.space)
         limits = options.limits_of(arguments)
@@ -167,19 +202,18 @@ class SampleJob:
         from ..search.sample_folder import SampleFolder
 
         folder = SampleFolder(output, self.subnets, self.header.space)
-        answered = ranks.first(lambda: {row["number"] for row in folder.collect()})
-        mine = ranks.share([subnet for subnet in self.subnets if subnet.number not in answered])
-        first = ranks.rank == 0
-        decoded = self.images.decoded(self.header, "decode images" if first else None, self.source)
+        answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
+        left = [subnet for subnet in self.subnets if subnet.number not in answered]
+        mine = left[ranks.rank :: ranks.world_size]
+        decoded = self.images.decoded(self.header, "decode images" if ranks.main else None, self.source)
         supernet, _ = load_supernet(Path(self.images.checkpoint), self.expected)
         evaluator = self.evaluation.evaluator(self.header, decoded)
-        name = "sample" if ranks.size == 1 else f"sample, process 1 of {ranks.size}"
-        done = len(self.subnets) - len(mine) if ranks.size == 1 else 0
-        for subnet in tqdm(mine, name, total=done + len(mine), initial=done, disable=not first):
+        name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
+        done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
+        for subnet in tqdm(mine, name, total=done + len(mine), initial=done, disable=not ranks.main):
             supernet.set_architecture(subnet.architecture)
             accuracy = asdict(evaluator.evaluate(supernet))
             folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
-        ranks.wait()
 
     def report(self, folder: RunFolder, sizes: int) -> None:
         """Put the answers together, and write and print what they tell."""
