@@ -15,7 +15,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import resample_abs_pos_embed
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
@@ -27,6 +26,7 @@ from .errors import ConfigError
 from .layouts import hub_to_timm, recognise
 from .nn.layers import Attention, Block, Mlp, drop_path_rates, init_linear
 from .nn.relative_position import TokenGrid
+from .resize import require_way, resample_table, stretched
 from .space import SearchSpace
 
 
@@ -113,10 +113,7 @@ class AutoFormerViT(VisionTransformer):
         Raises:
             ConfigError: `relative_position` is neither of these.
         """
-        if relative_position not in ("interpolate", "clip"):
-            raise ConfigError(
-                f"relative_position is '{relative_position}'; it should be interpolate or clip."
-            )
+        require_way(relative_position)
         before = self.patch_embed.grid_size
         size = (img_size, img_size) if isinstance(img_size, int) else img_size
         super().set_input_size(size, patch_size)
@@ -125,17 +122,11 @@ class AutoFormerViT(VisionTransformer):
         if after == before or layers[0].token_grid is None:
             return
         if relative_position == "interpolate":
-            tables = {
-                name: (table.data, before[axis] / after[axis])
-                for name, table in self.named_parameters()
-                for axis, end in enumerate(("embeddings_table_v", "embeddings_table_h"))
-                if name.endswith(end)
-            }
-            self.max_relative_position = stretched_maximum(self.max_relative_position, before, after)
-            for name, (table, step) in tables.items():
-                owner = self.get_submodule(name.rpartition(".")[0])
-                resized = resample_table(table, self.max_relative_position, step)
-                setattr(owner, name.rpartition(".")[2], nn.Parameter(resized))
+            tables = {name: p.data for name, p in self.named_parameters() if "embeddings_table" in name}
+            tables, self.max_relative_position = stretched(tables, self.max_relative_position, before, after)
+            for name, table in tables.items():
+                owner, _, end = name.rpartition(".")
+                setattr(self.get_submodule(owner), end, nn.Parameter(table))
         grid = TokenGrid(after, self.max_relative_position).to(self.cls_token.device)
         for layer in layers:
             layer.token_grid = grid
@@ -152,33 +143,6 @@ def as_architecture(value: Architecture | Mapping[str, Any] | str | Path) -> Arc
     if isinstance(value, Mapping):
         return Architecture.from_dict(value)
     return Architecture.from_yaml(value)
-
-
-def stretched_maximum(maximum: int, before: tuple[int, int], after: tuple[int, int]) -> int:
-    """The largest offset of tables that are stretched from one grid to another; the larger axis decides."""
-    return max(1, round(max(maximum * new / old for old, new in zip(before, after))))
-
-
-def resample_table(table: Tensor, maximum: int, step: float) -> Tensor:
-    """Stretch a relative-position table.
-
-    Args:
-        table: (2L + 2, 64); row 0 is for pairs with the class token.
-        maximum: the new L.
-        step: how many old offsets one new offset is.
-
-    Returns:
-        (2 maximum + 2, 64): row 0 as it is, the others linear between the nearest old offsets.
-    """
-    old = (len(table) - 2) // 2
-    if maximum == old and step == 1:
-        return table.clone()
-    offsets = torch.arange(-maximum, maximum + 1, dtype=torch.float64, device=table.device) * step
-    place = (offsets.clamp(-old, old) + old).to(torch.float64)
-    low = place.floor().long().clamp(max=2 * old - 1)
-    share = (place - low).to(table.dtype).unsqueeze(1)
-    rows = table[1:]
-    return torch.cat((table[:1], torch.lerp(rows[low], rows[low + 1], share)))
 
 
 def checkpoint_filter_fn(state_dict: Mapping[str, Tensor], model: AutoFormerViT) -> dict[str, Tensor]:

@@ -7,7 +7,7 @@ from timm.data import resolve_data_config
 
 import nni_autoformer.registry  # noqa: F401
 from nni_autoformer import Architecture, ConfigError, SearchSpace, Subnet
-from nni_autoformer.registry import resample_table
+from nni_autoformer.resize import resample_table
 
 PUBLISHED = ["autoformer_base_patch16_224", "autoformer_small_patch16_224", "autoformer_tiny_patch16_224"]
 SMALL = Architecture(32, (1, 2, 1), (1.5, 2.0, 2.0))
