@@ -1,4 +1,4 @@
-"""The command line: ``nni-autoformer train | search | test | sample | plot | space | launch | …``."""
+"""The command line: ``nni-autoformer train | search | test | retrain | finetune | sample | …``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,20 @@ TERMINATED = 143
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    from . import demo, export, files, launch, plot, sample, search, space, test, train
+    from . import (
+        demo,
+        export,
+        files,
+        finetune,
+        launch,
+        plot,
+        retrain,
+        sample,
+        search,
+        space,
+        test,
+        train,
+    )
 
     parser = argparse.ArgumentParser(
         prog="nni-autoformer",
@@ -30,7 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, search, test, sample, plot, space, launch, export, demo):
+    for module in (train, search, test, retrain, finetune, sample, plot, space, launch, export, demo):
         module.add_parser(commands)
     files.add_info_parser(commands)
     files.add_convert_parser(commands)

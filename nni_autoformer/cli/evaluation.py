@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
+from . import options
 
 if TYPE_CHECKING:
     from ..data import DecodedImages
@@ -64,8 +65,7 @@ def images_of(arguments: argparse.Namespace, split: str, store: str | None = Non
     """
     from ..search.images import EvaluationImages
 
-    if arguments.workers < 0:
-        raise ConfigError(f"--workers is {arguments.workers}; it should be at least 0.")
+    options.require_workers(arguments)
     return EvaluationImages(
         checkpoint=str(arguments.checkpoint.resolve()),
         dataset=arguments.dataset,

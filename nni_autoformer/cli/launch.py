@@ -128,7 +128,7 @@ def _check_space(search_space: Any, space: SearchSpace) -> None:
 
 def _check_command(words: list[str], search_space: Any) -> None:
     from . import build_parser
-    from .overrides import LABEL
+    from .overrides import LABEL, OF_ONE_SUBNET
 
     said = io.StringIO()
     try:
@@ -144,11 +144,14 @@ def _check_command(words: list[str], search_space: Any) -> None:
 
         space = None if arguments.space is None else SearchSpace.load(arguments.space)
         header = read_header(arguments.checkpoint, space)
-        labels = {label: entry for label, entry in search_space.items() if LABEL.fullmatch(label)}
-        if labels and arguments.command == "test":
-            _check_space(labels, header.space)
+        space = header.space
     elif getattr(arguments, "space", None) is not None:
-        SearchSpace.load(arguments.space)
+        space = SearchSpace.load(arguments.space)
+    else:
+        return
+    labels = {label: entry for label, entry in (search_space or {}).items() if LABEL.fullmatch(label)}
+    if labels and arguments.command in OF_ONE_SUBNET:
+        _check_space(labels, space)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import ConfigError
 from ..space import SearchSpace
 from ..trial import current as current_trial
 
@@ -31,6 +32,16 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--workers", type=int, default=0, metavar="N", help="processes that load images (default 0: this one)"
     )
+
+
+def require_workers(arguments: argparse.Namespace) -> None:
+    """Check the number of processes that load images.
+
+    Raises:
+        ConfigError: it is negative.
+    """
+    if arguments.workers < 0:
+        raise ConfigError(f"--workers is {arguments.workers}; it should be at least 0.")
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

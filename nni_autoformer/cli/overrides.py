@@ -12,6 +12,9 @@ from ..errors import ConfigError
 LABEL = re.compile(r"embed_dim|depth|(num_head|mlp_ratio)_\d+")
 """A label of the search space."""
 
+OF_ONE_SUBNET = ("test", "retrain", "finetune")
+"""Commands that take an NNI sample for their architecture."""
+
 
 def overrides_of(
     parser: argparse.ArgumentParser, words: Sequence[str], parameters: Mapping[str, Any]
@@ -19,8 +22,8 @@ def overrides_of(
     """The flags that a trial's parameters stand for, and the NNI sample among them.
 
     A parameter has a flag's name, with dashes or underscores; a list gives several values, true and false
-    set a switch, and turn it off or leave it out. In `test` the labels of the search space are the
-    architecture.
+    set a switch, and turn it off or leave it out. In a command about one subnet the labels
+    of the search space are the architecture.
 
     Args:
         parser: of the whole command line.
@@ -44,13 +47,13 @@ def overrides_of(
     overrides: list[str] = []
     for parameter, value in parameters.items():
         flag = "--" + parameter.replace("_", "-")
-        if name == "test" and LABEL.fullmatch(parameter):
+        if name in OF_ONE_SUBNET and LABEL.fullmatch(parameter):
             sample[parameter] = value
         elif flag in flags:
             overrides += _words(flag, flags[flag], value)
         else:
             known = ", ".join(sorted(option[2:] for option in flags))
-            labels = ", or a label of the search space" if name == "test" else ""
+            labels = ", or a label of the search space" if name in OF_ONE_SUBNET else ""
             raise ConfigError(
                 f"the NNI parameter '{parameter}' is no flag of nni-autoformer {name}; known are {known}"
                 f"{labels}."

@@ -6,33 +6,51 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from ..errors import ConfigError
 from ..space import SearchSpace
 from ..training.knobs import Knob, knobs_of
-from ..training.recipe import Recipe, recipe_values
+from ..training.recipe import NETWORK, SUPERNET, Recipe, recipe_values
 
-DIGITS = {"hflip": 0.0, "crop_padding": 1}
+DIGITS: dict[str, Any] = {"hflip": 0.0, "crop_padding": 1}
 """For the digits, which fill their image: a mirrored one is another sign, and an eighth of the side is too
 far to shift.
 """
 
 
-def add_recipe(parser: argparse.ArgumentParser) -> None:
-    """A flag for each value; what is not given has the recipe file's value, else the space's default, see
-    `Recipe.for_space`.
+_SMALL = (
+    "--drop-path 0.05, --sched-on-updates, and neither --aa, --aug-repeats, --reprob, --mixup nor --cutmix"
+)
+DEFAULTS = {
+    "train": f"the paper's, or for images up to 64 pixels 100 epochs, --lr-base 4e-3, {_SMALL}",
+    "retrain": "those of recipes/retrain.yaml, or for images up to 64 pixels 100 epochs, --lr-base 4e-3, "
+    f"{_SMALL}",
+    "finetune": "those of recipes/finetune.yaml, or for images up to 64 pixels 20 epochs, --lr-base 4e-4, "
+    f"--min-lr 1e-6, --warmup-epochs 2, {_SMALL}",
+}
+"""What the help says of `Recipe.for_space`, by command."""
+
+
+def add_recipe(parser: argparse.ArgumentParser, task: str = "train") -> None:
+    """A flag for each value; what is not given has the recipe file's value, else the default for command and
+    space, see `Recipe.for_space`.
+
+    Args:
+        parser: of the command.
+        task: the command, see `TASKS`; values that count for other networks have no flag.
     """
     groups = {
         "recipe": parser.add_argument_group(
-            "recipe",
-            "defaults: the paper's, or for images up to 64 pixels 100 epochs, --lr-base 4e-3, "
-            "--drop-path 0.05, --sched-on-updates, and neither --aa, --aug-repeats, --reprob, --mixup nor --cutmix. 'none' "
-            "takes an optional value away.",
+            "recipe", f"defaults: {DEFAULTS[task]}. 'none' takes an optional value away."
         )
     }
     groups["recipe"].add_argument(
         "--recipe", metavar="NAME|FILE", help="a packaged recipe or a YAML file; flags come before it"
     )
     for entry in knobs_of(Recipe).values():
-        group = groups.setdefault(entry.group, parser.add_argument_group(entry.group))
+        if entry.group == _of_others(task):
+            continue
+        group = groups.get(entry.group) or parser.add_argument_group(entry.group)
+        groups[entry.group] = group
         if entry.kind is bool:
             group.add_argument(
                 f"--{entry.flag}",
@@ -67,11 +85,21 @@ def _reader(entry: Knob) -> Callable[[str], Any]:
     return read
 
 
-def recipe_of(arguments: argparse.Namespace, space: SearchSpace) -> Recipe:
+def _of_others(task: str) -> str:
+    return NETWORK if task == "train" else SUPERNET
+
+
+def recipe_of(arguments: argparse.Namespace, space: SearchSpace, task: str = "train") -> Recipe:
     """The recipe that file and flags describe.
 
+    Args:
+        arguments: the command's.
+        space: around the network.
+        task: the command, see `TASKS`.
+
     Raises:
-        ConfigError: a value is out of its range; the sentence names the flag, or file and key.
+        ConfigError: a value is out of its range, or not for this command; the sentence names the flag, or
+            file and key.
     """
     given = {
         name: tuple(value) if isinstance(value, list) else value
@@ -80,4 +108,11 @@ def recipe_of(arguments: argparse.Namespace, space: SearchSpace) -> Recipe:
     }
     data = DIGITS if getattr(arguments, "dataset", None) == "digits" else {}
     file = {} if arguments.recipe is None else recipe_values(arguments.recipe)
-    return Recipe.for_space(space, **{**data, **file, **given})
+    for name, entry in knobs_of(Recipe).items():
+        default = Recipe.__dataclass_fields__[name].default
+        if entry.group == _of_others(task) and file.get(name, default) != default:
+            whom = "a single network" if task == "train" else "a supernet"
+            raise ConfigError(
+                f"--recipe {arguments.recipe}: {name} is for the training of {whom}; {task} does without it."
+            )
+    return Recipe.for_space(space, task, **{**data, **file, **given})

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
 from ..files import read_json, write_json
+from ..training.ranks import Ranks
 from .session import describe_session
 
 RUN_FILE = "run.json"
@@ -19,7 +20,7 @@ class RunFolder:
 
     Args:
         path: the folder; it need not exist yet.
-        job: 'train', 'search' or 'demo'.
+        job: the command: 'train', 'search', 'retrain', ….
         config: what decides the run's result, as JSON values by flag. A resume must have the same.
     """
 
@@ -106,6 +107,28 @@ class RunFolder:
             write_json(self.path / RUN_FILE, content)
         except OSError as error:
             raise ConfigError(f"--output {self.path} cannot be written: {error.strerror}.") from None
+
+
+def run_once(
+    folder: RunFolder, ranks: Ranks, work: Callable[[], Any], *, resume: bool, overwrite: bool
+) -> bool:
+    """Do the work of a run with all its ranks; False where the folder holds it finished already.
+
+    Args:
+        folder: of the run.
+        ranks: this process among those of the run.
+        work: what every rank does, or goes on with.
+        resume, overwrite: see `RunFolder.open`.
+
+    Raises:
+        ConfigError: as `RunFolder.open`, and whatever the work raises.
+    """
+    again = ranks.restarts > 0  # torchrun starts a failed run anew with the same command
+    if ranks.on_main(lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)):
+        return False
+    work()
+    ranks.on_main(folder.finish)
+    return True
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

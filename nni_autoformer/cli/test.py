@@ -66,17 +66,32 @@ def run(arguments: argparse.Namespace) -> None:
     expected = None if arguments.space is None else SearchSpace.load(arguments.space)
     header = read_header(arguments.checkpoint, expected)
     require_space(arguments.checkpoint, header, expected)
-    sample = getattr(arguments, "sample", None)
-    if sample is None:
-        architecture = architecture_of(arguments.architecture, arguments.checkpoint, header, expected)
-    else:
-        architecture = header.space.require(Architecture.from_sample(sample), "the NNI trial's architecture")
+    architecture = wanted_architecture(arguments, header, expected)
     report = None if trial is None else trial.report_intermediate
     metric = test(images, architecture, evaluation, expected, report)
     if trial is not None:
         trial.report_final(metric)
     print()
     print(table(test_rows(architecture, header.space, metric, arguments.split)), end="")
+
+
+def wanted_architecture(
+    arguments: argparse.Namespace, header: Header, expected: SearchSpace | None
+) -> Architecture:
+    """Which subnet of --checkpoint a command is about: an NNI trial's, or else that of --architecture.
+
+    Args:
+        arguments: the command's.
+        header: of the checkpoint.
+        expected: the space that the user gave, if any.
+
+    Raises:
+        ConfigError: as `architecture_of`.
+    """
+    sample = getattr(arguments, "sample", None)
+    if sample is None:
+        return architecture_of(arguments.architecture, arguments.checkpoint, header, expected)
+    return header.space.require(Architecture.from_sample(sample), "the NNI trial's architecture")
 
 
 def architecture_of(

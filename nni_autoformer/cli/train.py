@@ -18,7 +18,7 @@ from ..training.recipe import Recipe
 from ..training.upkeep import ON_NAN, Upkeep
 from . import options
 from .recipe_flags import DIGITS, add_recipe, recipe_of
-from .run_folder import RunFolder, jsonable
+from .run_folder import RunFolder, jsonable, run_once
 from .train_job import SUPERNET_FILE, TrainJob
 
 if TYPE_CHECKING:
@@ -87,8 +87,7 @@ def upkeep_of(arguments: argparse.Namespace) -> Upkeep:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    if arguments.workers < 0:
-        raise ConfigError(f"--workers is {arguments.workers}; it should be at least 0.")
+    options.require_workers(arguments)
     space = SearchSpace.load(arguments.space)
     recipe = recipe_of(arguments, space)
     splits = options.open_splits(arguments, space)
@@ -154,16 +153,10 @@ def train(
             "processes": ranks.world_size,
         }
         folder = RunFolder(output, "train", jsonable(whole))
-        again = ranks.restarts > 0  # torchrun starts a failed run anew with the same command
-        finished = ranks.on_main(
-            lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)
-        )
-        if not finished:
-            job.run(output)
-            ranks.on_main(folder.finish)
+        done = run_once(folder, ranks, lambda: job.run(output), resume=resume, overwrite=overwrite)
     if ranks.main:
         already = f"{output} holds the finished run already: {output / SUPERNET_FILE}"
-        print(already if finished else f"The supernet is in {output / SUPERNET_FILE}")
+        print(f"The supernet is in {output / SUPERNET_FILE}" if done else already)
     return output / SUPERNET_FILE
 
 

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     import torch
 
     from ..data import DataSplits, ImageSource
+    from ..nn.subnet import Subnet
     from ..training.run import Training
 
 SELECTION_FILE = "selection.txt"
@@ -120,6 +121,12 @@ class TrainJob:
         quieten_libraries()
         if self.ranks.main:
             self.recipe.to_yaml(output / RECIPE_FILE)
+            if self.held_out is None:
+                print(
+                    "No images are held out: the accuracies of the epochs are those on the test images, so "
+                    "no epoch is chosen by them, and the last one counts. --selection N-per-class holds "
+                    "training images out and keeps the best epoch too."
+                )
         if self.held_out is not None:
             names = self.held_out.identifiers
             self.facts["selection"] = {
@@ -141,20 +148,28 @@ class TrainJob:
             resume=True,
             upkeep=self.upkeep,
             ranks=self.ranks,
+            selects=self.held_out is not None,
             trial=current_trial(),
         )
 
-    def run(self, output: Path) -> None:
-        """Train the supernet into a folder, or go on with the training whose state the folder holds.
+    def run(self, output: Path, network: Subnet | None = None) -> None:
+        """Train into a folder, or go on with the training whose state the folder holds.
+
+        Args:
+            output: the folder.
+            network: a single network, with the weights that it starts from; None for the supernet.
 
         Raises:
             ConfigError: a loss that is no number, a full disk, a damaged state.
             Terminated: the process was asked to end.
         """
-        from ..training.run import train_supernet
+        from ..training.run import train_network, train_supernet
 
         try:
-            train_supernet(self.space, self.open(output))
+            if network is None:
+                train_supernet(self.space, self.open(output))
+            else:
+                train_network(network, self.open(output))
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise

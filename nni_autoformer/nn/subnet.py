@@ -89,6 +89,11 @@ class Subnet(nn.Module):
         subnet.load_state_dict(copies, assign=True)
         return subnet
 
+    def set_drop_path(self, rate: float, supernet_depth: int | None = None) -> None:
+        """Change the stochastic depth, see the class's arguments."""
+        for block, own in zip(self.blocks, drop_path_rates(rate, supernet_depth or self.architecture.depth)):
+            block.drop_path.rate = own  # type: ignore[union-attr]
+
     def forward_features(self, images: Tensor) -> Tensor:
         """(batch, in_chans, height, width) to normalised tokens (batch, 1 + patches, embed_dim)."""
         tokens = add_tokens(self.patch_embed(images), self.cls_token, self.pos_embed)
@@ -106,6 +111,14 @@ class Subnet(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay besides biases and norms, as published."""
         return {"cls_token", "pos_embed"}
+
+    @torch.jit.ignore
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """The layers for timm's layer-wise learning rates: as those of its `VisionTransformer`."""
+        return {
+            "stem": r"^cls_token|pos_embed|patch_embed",
+            "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
+        }
 
 
 def _grid(model: ModelConfig) -> TokenGrid | None:

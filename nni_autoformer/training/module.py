@@ -128,6 +128,7 @@ class ImageClassification(LightningModule):
             weight_decay=recipe.weight_decay,
             betas=recipe.opt_betas,
             eps=recipe.opt_eps,
+            layer_decay=recipe.layer_decay,
         )
         self._schedule, _ = create_scheduler_v2(
             optimizer,
@@ -147,7 +148,7 @@ class ImageClassification(LightningModule):
             self.teacher.to(self.device)
 
     def set_rate(self, epoch: int, step: int) -> float:
-        """Set the optimizer's learning rate for a step, and give it back.
+        """Set the optimizer's learning rate for a step, and give it back: with layer-wise rates the head's.
 
         Per epoch it is the published code's, which moves its schedule after an epoch, by that epoch's own
         number: epochs 0 and 1 both run at the warm-up's start.
@@ -156,7 +157,8 @@ class ImageClassification(LightningModule):
             self._schedule.step_update(step)
         else:
             self._schedule.step(max(epoch - 1, 0))
-        return self._schedule.optimizer.param_groups[0]["lr"]
+        first = self._schedule.optimizer.param_groups[0]
+        return first["lr"] / first.get("lr_scale", 1.0)
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of the coming step."""

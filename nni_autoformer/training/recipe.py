@@ -44,11 +44,29 @@ SMALL_IMAGES: dict[str, Any] = {
 }
 """What the recipe for small images has in place of the paper's values."""
 
+SMALL_FINETUNING: dict[str, Any] = {
+    **SMALL_IMAGES,
+    "epochs": 20,
+    "lr_base": 4e-4,
+    "min_lr": 1e-6,
+    "warmup_epochs": 2,
+}
+"""The same for fine-tuning: as in the recipe for large images a tenth of the rate, and a short warm-up."""
+
+TASKS: dict[str, tuple[str | None, dict[str, Any]]] = {
+    "train": (None, SMALL_IMAGES),
+    "retrain": ("retrain", SMALL_IMAGES),
+    "finetune": ("finetune", SMALL_FINETUNING),
+}
+"""By command: the packaged recipe that is its default, None for the paper's, and the one for small images."""
+
 SAMPLING = ("uniform", "sandwich", "balanced")
 
 _BETAS = (lambda betas: all(0 <= beta < 1 for beta in betas), "two numbers from 0 to below 1")
 _MINMAX = (lambda pair: 0 < pair[0] <= pair[1] <= 1, "two ascending shares above 0, up to 1")
 _IMAGES, _MIXING, _TEACHER = "recipe: single images", "recipe: batches", "recipe: teacher"
+SUPERNET, NETWORK = "recipe: supernet", "recipe: single network"
+"""Groups of values that count for one of the two alone."""
 
 
 @dataclass(frozen=True)
@@ -82,8 +100,15 @@ class Recipe:
         "which subnets a step trains: uniform (one, the paper's), sandwich (the largest, random ones, the "
         "smallest), balanced (one, all numbers of parameters as often)",
         one_of(*SAMPLING),
+        SUPERNET,
     )
-    sandwich_random: int = knob(2, "random subnets of a sandwich", NOT_NEGATIVE)
+    sandwich_random: int = knob(2, "random subnets of a sandwich", NOT_NEGATIVE, SUPERNET)
+    layer_decay: float | None = knob(
+        None,
+        "learning rate of a layer as a share of the next one's, up to the head's, which is the whole",
+        (lambda share: 0 < share <= 1, "above 0, up to 1"),
+        NETWORK,
+    )
     model_ema: bool = knob(False, "also keep an exponential moving average of the weights")
     model_ema_decay: float = knob(0.9998, "decay of the average, per step", SHARE)
     model_ema_warmup: bool = knob(False, "let the decay rise from 0 at the start")
@@ -155,15 +180,27 @@ class Recipe:
     distillation_tau: float = knob(1.0, "temperature of soft answers", POSITIVE, _TEACHER)
 
     @classmethod
-    def for_space(cls, space: SearchSpace, **changes: Any) -> Recipe:
+    def for_space(cls, space: SearchSpace, task: str = "train", **changes: Any) -> Recipe:
         """The default recipe of a space, with changes: the paper's, or for images up to 64 pixels a plain one
         whose learning rate and length suit a small data set (`SMALL_IMAGES`).
+
+        Args:
+            space: around the network.
+            task: 'train' for a supernet, 'retrain' or 'finetune' for a single network, see `TASKS`.
+            changes: values by name.
 
         Raises:
             ConfigError: a value is out of its range.
         """
-        small = max(space.model.img_size) <= SMALL_IMAGE
-        return cls(**{**(SMALL_IMAGES if small else {}), **changes})
+        name, small = TASKS[task]
+        if max(space.model.img_size) <= SMALL_IMAGE:
+            defaults = small
+        else:
+            defaults = {} if name is None else recipe_values(name)
+        values = {**defaults, **changes}
+        if "warmup_epochs" in defaults and "warmup_epochs" not in changes:  # epochs may be fewer
+            values["warmup_epochs"] = min(defaults["warmup_epochs"], values["epochs"] // 5)
+        return cls(**values)
 
     def __post_init__(self) -> None:
         problems = {name: entry.problem(getattr(self, name)) for name, entry in knobs_of(Recipe).items()}

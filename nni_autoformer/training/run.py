@@ -52,6 +52,7 @@ class Training:
         resume: go on from the state in the folder, if there is one.
         upkeep: how the run is looked after.
         ranks: this process among those of the run.
+        selects: the best epoch is kept; not where accuracies are reported on the test images.
         trial: the NNI trial that this training is, if it is one: the accuracies are its curve, and
             TensorBoard's files go where NNI looks for them.
     """
@@ -67,6 +68,7 @@ class Training:
     resume: bool = False
     upkeep: Upkeep = Upkeep()
     ranks: Ranks = Ranks()
+    selects: bool = True
     trial: Trial | None = None
 
     def __post_init__(self) -> None:
@@ -116,17 +118,18 @@ class Training:
         """The recipe's teacher, if it has one, see `open_teacher`."""
         return open_teacher(self.recipe, model, self.run["mean"], self.run["std"])
 
-    def trainer(self, name: str, write: Writer) -> Trainer:
+    def trainer(self, name: str, write: Writer, plain: bool = False) -> Trainer:
         """Lightning's trainer with everything that is saved, shown and watched.
 
         Args:
             name: of the files of weights.
             write: writes the network.
+            plain: every step trains the whole network.
         """
         recipe, ranks = self.recipe, self.ranks
         device = self.device or torch.device("cpu")
         average = MovingAverage(recipe) if recipe.model_ema else None
-        saving = Saving(self.output, name, write, self.run, self.upkeep, average)
+        saving = Saving(self.output, name, write, self.run, self.upkeep, average, self.selects)
         progress = Progress(recipe.global_batch(ranks.world_size))
         callbacks = [*([average] if average else []), saving.watch, progress, saving]
         logs = self.output / "tensorboard"
@@ -139,7 +142,7 @@ class Training:
             accelerator="cpu" if device.type == "cpu" else "gpu",
             devices=alone if ranks.world_size == 1 else ranks.local_world_size,
             num_nodes=ranks.nodes,
-            strategy="auto" if ranks.world_size == 1 else self._strategy(),
+            strategy="auto" if ranks.world_size == 1 else self._strategy(plain),
             precision=PRECISIONS[recipe.precision],
             accumulate_grad_batches=recipe.grad_accum_steps,
             gradient_clip_val=recipe.clip_grad,
@@ -156,9 +159,10 @@ class Training:
             use_distributed_sampler=False,  # the loader's own sampler knows the ranks
         )
 
-    def _strategy(self) -> str:
+    def _strategy(self, plain: bool) -> str:
         # a sandwich's last pass uses every parameter; else blocks past the depth have no gradient
-        return "ddp" if self.recipe.sampling == "sandwich" else "ddp_find_unused_parameters_true"
+        whole = plain or self.recipe.sampling == "sandwich"
+        return "ddp" if whole else "ddp_find_unused_parameters_true"
 
     @property
     def nni_folder(self) -> Path:
@@ -206,7 +210,7 @@ def train_network(network: Subnet, training: Training, name: str = "subnet") -> 
         recipe, run["mean"], run["std"], network.model.num_classes, training.teacher(network.model)
     )
     module.set_model(network)
-    training.trainer(name, save_subnet).fit(
+    training.trainer(name, save_subnet, plain=True).fit(
         module, training.train_loader(), training.validation_loader(), **training.fit_kwargs
     )
     return network

@@ -99,6 +99,7 @@ class Saving(Checkpoint):
         run: what the header of the weights says of the run; epoch and metrics are added.
         upkeep: what is kept and how often.
         average: the moving average, if there is one.
+        selects: keep the best epoch's weights.
     """
 
     def __init__(
@@ -109,10 +110,12 @@ class Saving(Checkpoint):
         run: Mapping[str, Any],
         upkeep: Upkeep = Upkeep(),
         average: MovingAverage | None = None,
+        selects: bool = True,
     ) -> None:
         self.folder, self.name = folder, name
         self.state = folder / STATE_FILE
         self.write, self.run, self.upkeep, self.average = write, dict(run), upkeep, average
+        self.selects = selects
         self.watch = Watch(upkeep, self.state, self._describe_state)
         self.table = EpochTable(folder)
         self.metrics: dict[str, float] = {}
@@ -157,7 +160,7 @@ class Saving(Checkpoint):
         if main:
             with told_when_full(self.table.path):
                 self.table.add(epoch, trainer.global_step, self.metrics)
-        if validated:
+        if validated and self.selects:
             prefix = "val_acc_ema/" if self.average else "val_acc/"
             values = [value for name, value in self.metrics.items() if name.startswith(prefix)]
             score = sum(values) / max(len(values), 1)
