@@ -84,6 +84,9 @@ def quieten() -> None:
         ".*try to wrap PyTorch DataLoader with nni.trace",  # only matters for trials in other processes
         ".*does not have many workers",
         ".*treespec",
+        ".*ended before the epoch ended and your dataloader is",  # the sampler knows where the run stands
+        "It is recommended to use .self.log.*sync_dist=True",  # torchmetrics has summed over the ranks
+        "The number of training batches .* is smaller than the logging interval",
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -146,17 +146,21 @@ class ImageClassification(LightningModule):
         if self.teacher is not None:
             self.teacher.to(self.device)
 
-    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Set the learning rate of the coming step.
+    def set_rate(self, epoch: int, step: int) -> float:
+        """Set the optimizer's learning rate for a step, and give it back.
 
         Per epoch it is the published code's, which moves its schedule after an epoch, by that epoch's own
         number: epochs 0 and 1 both run at the warm-up's start.
         """
         if self.recipe.sched_on_updates:
-            self._schedule.step_update(self.trainer.global_step)
+            self._schedule.step_update(step)
         else:
-            self._schedule.step(max(self.trainer.current_epoch - 1, 0))
-        self.log("lr", self._schedule.optimizer.param_groups[0]["lr"])
+            self._schedule.step(max(epoch - 1, 0))
+        return self._schedule.optimizer.param_groups[0]["lr"]
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Set the learning rate of the coming step."""
+        self.log("lr", self.set_rate(self.trainer.current_epoch, self.trainer.global_step))
 
 
 class NamedAccuracies:

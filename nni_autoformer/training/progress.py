@@ -68,7 +68,7 @@ class Progress(TQDMProgressBar):
     def __init__(self, global_batch: int) -> None:
         super().__init__()
         self._images = global_batch
-        self._start = self._since = 0.0
+        self._start = self._since = self._spent = 0.0
         self._first = self._last = 0
         self._shown: dict[str, str] = {}
 
@@ -78,18 +78,20 @@ class Progress(TQDMProgressBar):
         self._start = self._since = time.perf_counter()
         self._first = self._last = trainer.global_step
 
-    def on_train_epoch_start(self, trainer: pl.Trainer, *_: Any) -> None:
+    def on_train_epoch_start(self, trainer: pl.Trainer, *rest: Any) -> None:
         """Leave the validation out of the speed."""
-        super().on_train_epoch_start(trainer, *_)
-        self._since, self._last = time.perf_counter(), trainer.global_step
+        super().on_train_epoch_start(trainer, *rest)
+        self._since = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: Any, *rest: Any) -> None:
         """Measure, as often as is logged."""
+        now = time.perf_counter()
+        self._spent += now - self._since
+        self._since = now
         steps = trainer.global_step - self._last
         if steps >= trainer.log_every_n_steps:
-            now = time.perf_counter()
-            seconds = (now - self._since) / steps
-            self._since, self._last = now, trainer.global_step
+            seconds = self._spent / steps
+            self._spent, self._last = 0.0, trainer.global_step
             left = int(trainer.estimated_stepping_batches) - trainer.global_step
             mean = (now - self._start) / (trainer.global_step - self._first)
             numbers = {
