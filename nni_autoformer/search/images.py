@@ -22,13 +22,13 @@ class EvaluationImages:
 
     Attributes:
         checkpoint: the supernet; its list of held-out images lies beside it.
-        dataset: 'folder', 'cifar10' or 'digits'.
+        dataset: its name, see `data.open_data`.
         data: folder of the images.
         split: 'selection', or 'test'.
         selection: 'N-per-class' or a file in place of the checkpoint's own list.
         store: folder of decoded images, see `ImageStore`; None for the user's cache, 'none' for memory.
         workers: processes that decode; None for the default, see `data.default_workers`.
-        download: let torchvision download what is missing.
+        download: let torchvision or Hugging Face fetch what is missing.
     """
 
     checkpoint: str

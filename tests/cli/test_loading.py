@@ -54,3 +54,45 @@ def test_a_bad_selection_image_is_not_in_the_list(spoilt, toy_command, capfd):
     assert main([*search.split(), *evolution.split(), "--device", "cpu"]) == 0
     header = json.loads((spoilt / "s" / "run.json").read_text())
     assert header["status"] == "finished"
+
+
+def test_a_named_set_from_training_to_test(toy, tmp_path, capsys):
+    """Scanned digits in Fashion-MNIST's files."""
+    import struct
+
+    import numpy as np
+    from sklearn.datasets import load_digits
+
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    digits = load_digits()
+    for prefix, part in (("train", slice(0, 100)), ("t10k", slice(100, 150))):
+        images = np.kron(digits.images[part] * 15, np.ones((1, 3, 3))).astype(np.uint8)
+        images = np.pad(images, ((0, 0), (2, 2), (2, 2)))
+        head = struct.pack(">4I", 0x0803, *images.shape)
+        (raw / f"{prefix}-images-idx3-ubyte").write_bytes(head + images.tobytes())
+        labels = bytes(digits.target[part].tolist())
+        (raw / f"{prefix}-labels-idx1-ubyte").write_bytes(struct.pack(">2I", 0x0801, len(labels)) + labels)
+    data = f"--dataset fashion-mnist --data {tmp_path}/data --device cpu"
+    train = f"train --space {toy}/space.yaml {data} --output {tmp_path}/run --epochs 2 --batch-size 16"
+    assert main([*train.split(), "--aa", "rand-m9-mstd0.5-inc1", "--aug-repeats", "2"]) == 0
+    test = f"test --checkpoint {tmp_path}/run/supernet.safetensors --architecture largest {data}"
+    assert main(test.split()) == 0
+    assert "test images   50" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--dataset imagenet --data x", "--dataset imagenet: there is no such data set; known are folder,"),
+        ("--dataset cars --data x", "--data x: there is no such folder"),
+        ("--dataset pets", "--data is missing: --dataset pets needs the folder"),
+        ("--dataset hfids/a/b --data x", "hfids/ can only be streamed"),
+        ("--dataset digits --workers -1", "--workers is -1; it should be at least 0"),
+    ],
+)
+def test_bad_flags_are_sentences(toy, tmp_path, capsys, flags, words):
+    command = f"train --space {toy}/space.yaml --output {tmp_path}/run {flags}"
+    assert main(command.split()) == 2
+    assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
