@@ -6,6 +6,7 @@ from pathlib import Path
 from setuptools import find_packages, setup
 
 HERE = Path(__file__).parent
+DATA = ["nni_autoformer.search_spaces", "nni_autoformer.recipes"]
 ONNX = ["onnx", "onnxruntime", "onnxscript"]
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "nni_autoformer/__init__.py").read_text()).group(1)
 
@@ -17,10 +18,10 @@ setup(
     long_description_content_type="text/markdown",
     license="MIT",
     python_requires=">=3.10",
-    packages=[*find_packages(include=["nni_autoformer", "nni_autoformer.*"]), "nni_autoformer.search_spaces"],
-    # the spaces stand at the top level for people to read, and travel inside the package
-    package_dir={"nni_autoformer.search_spaces": "search_spaces"},
-    package_data={"nni_autoformer.search_spaces": ["*.yaml"]},
+    packages=[*find_packages(include=["nni_autoformer", "nni_autoformer.*"]), *DATA],
+    # spaces and recipes stand at the top level for people to read, and travel inside the package
+    package_dir={name: name.rpartition(".")[2] for name in DATA},
+    package_data={name: ["*.yaml"] for name in DATA},
     install_requires=[
         "torch>=2.6",
         "torchvision",
@@ -39,6 +40,7 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
+        "datasets": ["datasets", "webdataset"],  # for --dataset hfds/… and wds/…
         "test": [*ONNX, "selenium", "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["nni-autoformer=nni_autoformer.cli:main"]},

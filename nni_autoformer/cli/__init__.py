@@ -9,17 +9,20 @@ import warnings
 from collections.abc import Sequence
 
 from .. import __version__
-from ..errors import ConfigError
+from ..errors import ConfigError, Terminated
 from ..trial import current as current_trial
 from .overrides import overrides_of
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
 
+TERMINATED = 143
+"""Exit status after SIGTERM, with everything saved (128 + SIGTERM)."""
+
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    from . import demo, export, files, launch, search, space, test, train
+    from . import data, demo, export, files, launch, search, space, test, train
 
     parser = argparse.ArgumentParser(
         prog="nni-autoformer",
@@ -27,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, search, test, space, launch, export, demo):
+    for module in (train, search, test, space, launch, export, data, demo):
         module.add_parser(commands)
     files.add_info_parser(commands)
     files.add_convert_parser(commands)
@@ -37,7 +40,8 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; the exit status: 0, or 2 for what the user can put right, or 130 after Ctrl-C.
+    """Run a command; the exit status: 0, or 2 for what the user can put right, or 130 after Ctrl-C,
+    or 143 after SIGTERM.
 
     In a trial of an NNI experiment the parameters of the trial take the place of flags.
     """
@@ -54,8 +58,12 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments.sample = sample
         arguments.run(arguments)
     except ConfigError as error:
-        print(f"nni-autoformer: error: {_sentence(error)}", file=sys.stderr)
+        if not error.told:
+            print(f"nni-autoformer: error: {_sentence(error)}", file=sys.stderr)
         return 2
+    except Terminated as error:
+        print(f"\nnni-autoformer: {error}", file=sys.stderr)
+        return TERMINATED
     except KeyboardInterrupt:
         way = " The same command with --resume goes on from here." if "resume" in arguments else ""
         print(f"\nnni-autoformer: stopped.{way}", file=sys.stderr)  # below the progress bar
@@ -76,6 +84,9 @@ def quieten() -> None:
         ".*try to wrap PyTorch DataLoader with nni.trace",  # only matters for trials in other processes
         ".*does not have many workers",
         ".*treespec",
+        ".*ended before the epoch ended and your dataloader is",  # the sampler knows where the run stands
+        "It is recommended to use .self.log.*sync_dist=True",  # torchmetrics has summed over the ranks
+        "The number of training batches .* is smaller than the logging interval",
     ):
         warnings.filterwarnings("ignore", message=message)
 

@@ -12,11 +12,12 @@ from ..training.recipe import Recipe
 from ..trial import current as current_trial
 from . import options
 from .evaluation import Evaluation
+from .recipe_flags import DIGITS
 from .run_folder import RunFolder, jsonable
 from .search import Search
 from .summary import FIGURE_FILE, SUMMARY_FILE, print_search
 from .test import test
-from .train import DIGITS, SUPERNET_FILE, TrainJob
+from .train_job import SUPERNET_FILE, TrainJob
 
 SELECTION = "24-per-class"
 """A fifth of the training images; fewer, and the best of many candidates is mostly a lucky one."""
@@ -40,6 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     from ..checkpoints import read_header
     from ..data import open_data
+    from ..devices import pick_device
     from ..search.images import EvaluationImages
 
     output = options.output_of(arguments)
@@ -65,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
         ),
     )
     splits = open_data("digits", None, space.model.in_chans)
-    job = TrainJob.prepare(space, recipe, splits, "digits", SELECTION, workers=0, device=arguments.device)
+    job = TrainJob.prepare(space, recipe, splits, "digits", SELECTION, pick_device(arguments.device))
     folder = RunFolder(output, "demo", jsonable({"recipe": recipe.to_dict()}))
     if folder.open(resume=arguments.resume, overwrite=arguments.overwrite):
         print(f"{output} holds the finished demo already:\n\n{(output / SUMMARY_FILE).read_text()}")

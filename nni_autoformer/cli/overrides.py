@@ -19,7 +19,8 @@ def overrides_of(
     """The flags that a trial's parameters stand for, and the NNI sample among them.
 
     A parameter has a flag's name, with dashes or underscores; a list gives several values, true and false
-    set a switch or leave it out. In `test` the labels of the search space are the architecture.
+    set a switch, and turn it off or leave it out. In `test` the labels of the search space are the
+    architecture.
 
     Args:
         parser: of the whole command line.
@@ -61,7 +62,8 @@ def _words(flag: str, action: argparse.Action, value: Any) -> list[str]:
     if action.nargs == 0:
         if not isinstance(value, bool):
             raise ConfigError(f"the NNI parameter '{flag[2:]}' is {value!r}; it should be true or false.")
-        return [flag] if value else []
+        off = [f"--no-{flag[2:]}"] if isinstance(action, argparse.BooleanOptionalAction) else []
+        return [flag] if value else off
     if value is None:
         return []
     values = value if isinstance(value, (list, tuple)) else [value]

@@ -9,6 +9,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..files import read_json, write_json
+from .session import describe_session
 
 RUN_FILE = "run.json"
 
@@ -26,6 +27,7 @@ class RunFolder:
         self.path = Path(path)
         self.job = job
         self.config = dict(config)
+        self._sessions: list[dict[str, Any]] = []
 
     def open(self, *, resume: bool, overwrite: bool) -> bool:
         """Take the folder for this run; True when the run in it is finished already and asked to be resumed.
@@ -53,6 +55,9 @@ class RunFolder:
             self._require_same(earlier)
             if finished:
                 return True
+            self._sessions = list(earlier.get("sessions", []))
+            self._remove_torn()
+        self._sessions.append(describe_session())
         self._write("running")
         return False
 
@@ -60,12 +65,19 @@ class RunFolder:
         """Say that the run is complete."""
         self._write("finished")
 
+    def _remove_torn(self) -> None:
+        """Remove what a kill in the middle of a write has left, see `files.replacing`."""
+        for torn in self.path.rglob(".*.tmp"):
+            torn.unlink(missing_ok=True)
+
     def _earlier(self) -> dict[str, Any] | None:
         if self.path.exists() and not self.path.is_dir():
             raise ConfigError(f"--output {self.path} is a file; it should be a folder.")
         if not self.path.is_dir() or not any(self.path.iterdir()):
             return None
         if not (self.path / RUN_FILE).is_file():
+            if all(torn.match(".*.tmp") for torn in self.path.iterdir()):
+                return None  # killed while it wrote its first file
             raise ConfigError(
                 f"--output {self.path} is not empty and holds no run of nni-autoformer; give a new or "
                 "empty folder."
@@ -84,7 +96,12 @@ class RunFolder:
                 )
 
     def _write(self, status: str) -> None:
-        content = {"job": self.job, "status": status, "config": self.config}
+        content = {
+            "job": self.job,
+            "status": status,
+            "config": self.config,
+            "sessions": self._sessions,
+        }
         try:
             write_json(self.path / RUN_FILE, content)
         except OSError as error:

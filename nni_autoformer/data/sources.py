@@ -1,4 +1,4 @@
-"""Where images come from: a folder, CIFAR-10 through torchvision, scikit-learn's digits."""
+"""Where images come from: what a source is, and the data sets by name."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from PIL import Image
 
 from ..errors import ConfigError
 from ..files import digest
+from .catalogue import NAMES, PREFIXES, STREAMS, TORCHVISION, Samples, needs_root
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 DIGITS_MEAN, DIGITS_STD = (0.305,), (0.376,)
@@ -105,108 +106,65 @@ def open_data(
     """Open a data set by name; no image is decoded yet.
 
     Args:
-        dataset: 'folder' (`root/train/CLASS/…` and `root/val/CLASS/…` or `root/test/CLASS/…`), 'cifar10' or
-            'digits'.
-        root: folder of the images; 'digits' needs none.
-        in_chans: channels that the network wants: 1 or 3.
-        download: let torchvision download CIFAR-10 into `root`.
-        test_only: for a folder, look at the test images alone: `train` is then the same as `test`. A listing
-            of ImageNet's training folder takes minutes.
+        dataset: 'folder' (`root/train/CLASS/…` and `root/val/CLASS/…` or `root/test/CLASS/…`), 'digits', a
+            name in `catalogue.TORCHVISION`, or 'hfds/NAME' or 'wds/NAME' for timm's dataset factory.
+        root: folder of the images; 'digits' needs none, and for 'hfds/…' it is the cache.
+        in_chans: channels that the network wants: 1 or 3; images of other channels are converted.
+        download: let torchvision or Hugging Face download what is missing.
+        test_only: look at the test images alone, where that saves time: `train` is then the same as `test`. A
+            listing of ImageNet's training folder takes minutes.
 
     Raises:
         ConfigError: the data is not there or not as it should be.
     """
     if in_chans not in MODES:
         raise ConfigError(f"the space's in_chans is {in_chans}; images can be read with 1 or 3 channels.")
+    mode, prefix = MODES[in_chans], dataset.split("/")[0].lower() + "/"
     if dataset == "digits":
-        return _digits(MODES[in_chans])
-    if root is None:
+        return _digits(mode)
+    if "/" in dataset and prefix in STREAMS:
+        raise ConfigError(
+            f"--dataset {dataset}: {prefix} can only be streamed, and the selection set and a resumed epoch "
+            f"need images by number; known are {', '.join(PREFIXES)} and image folders."
+        )
+    if dataset not in NAMES and prefix not in PREFIXES:
+        raise ConfigError(
+            f"--dataset {dataset}: there is no such data set; known are {', '.join(NAMES)}, hfds/NAME and "
+            "wds/NAME."
+        )
+    if root is None and needs_root(dataset):
         raise ConfigError(f"--data is missing: --dataset {dataset} needs the folder of the images.")
-    root = Path(root)
-    if dataset == "cifar10":
-        return _cifar10(root, MODES[in_chans], download)
+    if prefix == "hfds/":
+        from .huggingface import open_huggingface
+
+        return open_huggingface(dataset, None if root is None else Path(root), mode, download, test_only)
+    assert root is not None
+    if prefix == "wds/":
+        from .webdataset import open_webdataset
+
+        return open_webdataset(dataset, Path(root), mode, test_only)
     if dataset == "folder":
-        return _folder(root, MODES[in_chans], test_only)
-    raise ConfigError(
-        f"--dataset {dataset}: there is no such data set; known are folder, cifar10 and digits."
-    )
+        from .folders import open_folder
+
+        return open_folder(Path(root), mode, test_only)
+    from .torchvision_sets import open_torchvision
+
+    return open_torchvision(TORCHVISION[dataset], Path(root), mode, download)
 
 
-def _statistics(mode: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def statistics(mode: str) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """ImageNet's mean and standard deviation per channel, of images scaled to 0..1, in a Pillow mode."""
     if mode == "RGB":
         return IMAGENET_MEAN, IMAGENET_STD
     return (round(sum(IMAGENET_MEAN) / 3, 4),), (round(sum(IMAGENET_STD) / 3, 4),)
 
 
-# A folder of images
-
-
-def _folder(root: Path, mode: str, test_only: bool) -> DataSplits:
-    if not root.is_dir():
-        raise ConfigError(f"--data {root}: there is no such folder.")
-    if not test_only and not (root / "train").is_dir():
-        raise ConfigError(f"--data {root}: the folder train/ with a folder per class is missing.")
-    held = [name for name in ("val", "test") if (root / name).is_dir()]
-    if not held:
-        raise ConfigError(f"--data {root}: a folder val/ or test/ with a folder per class is missing.")
-    train, test = (_folder_split(root, name, mode) for name in (held[0] if test_only else "train", held[0]))
-    if train.classes != test.classes:
-        here, there = set(train.classes) - set(test.classes), set(test.classes) - set(train.classes)
-        parts = [
-            f"only in {name}/: {', '.join(sorted(only)[:3])}{' …' if len(only) > 3 else ''}"
-            for name, only in (("train", here), (held[0], there))
-            if only
-        ]
-        raise ConfigError(
-            f"--data {root}: train/ and {held[0]}/ hold different classes ({'; '.join(parts)})."
-        )
-    return DataSplits(train, test, *_statistics(mode))
-
-
-def _folder_split(root: Path, name: str, mode: str) -> ImageSource:
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
-    try:
-        classes, numbers = find_classes(str(root / name))
-        samples = make_dataset(str(root / name), numbers, extensions=IMG_EXTENSIONS)
-    except FileNotFoundError as error:
-        if not any(entry.is_dir() for entry in (root / name).iterdir()):
-            raise ConfigError(f"--data {root}: {name}/ holds no class folders.") from None
-        empty = [label for label in classes if not _has_image(root / name / label, IMG_EXTENSIONS)]
-        raise ConfigError(
-            f"--data {root}: {name}/ has classes without an image: {', '.join(empty[:3])} "
-            f"({error.args[0][:60]}…)."
-        ) from None
-    files = [path for path, _ in samples]
-    return ImageSource(
-        identifiers=[Path(path).relative_to(root).as_posix() for path in files],
-        targets=np.array([target for _, target in samples], dtype=np.int64),
-        classes=classes,
-        opener=partial(_open_file, files),
-        indices=np.arange(len(files)),
-        mode=mode,
-        files=files,
-    )
-
-
-def _has_image(folder: Path, extensions: tuple[str, ...]) -> bool:
-    return any(path.name.lower().endswith(extensions) for path in folder.rglob("*"))
-
-
-def _open_file(files: list[str], index: int) -> Image.Image:
-    with Image.open(files[index]) as image:
-        image.load()
-        return image
-
-
-# Data sets that are arrays
-
-
-def _array_source(
+def array_source(
     split: str, images: np.ndarray, targets: np.ndarray, classes: list[str], mode: str
 ) -> ImageSource:
+    """The images of an array (images, height, width) or (images, height, width, 3)."""
     return ImageSource(
-        identifiers=[f"{split}/{i:05d}" for i in range(len(images))],
+        identifiers=numbered(split, len(images)),
         targets=np.asarray(targets, dtype=np.int64),
         classes=classes,
         opener=partial(_open_array, images),
@@ -215,29 +173,41 @@ def _array_source(
     )
 
 
+def numbered(split: str, count: int) -> list[str]:
+    """Identifiers of images that have no names of their own."""
+    return [f"{split}/{i:05d}" for i in range(count)]
+
+
 def _open_array(images: np.ndarray, index: int) -> Image.Image:
     return Image.fromarray(images[index])
 
 
-def _cifar10(root: Path, mode: str, download: bool) -> DataSplits:
-    from torchvision.datasets import CIFAR10
+def file_source(root: Path, samples: Samples, classes: list[str], mode: str) -> ImageSource:
+    """Images that are files of their own, in the order that is given.
 
-    place = root / CIFAR10.base_folder
-    sources = []
-    for split in ("train", "test"):
-        try:
-            data = CIFAR10(str(root), train=split == "train", download=download)
-        except RuntimeError as error:
-            if download:
-                raise ConfigError(f"--download: {place} is still incomplete ({error}).") from None
-            raise ConfigError(
-                f"CIFAR-10 was looked for in {place} and is not there, or is damaged; --download fetches it."
-            ) from None
-        except OSError as error:
-            raise ConfigError(f"--download: CIFAR-10 could not be fetched into {root} ({error}).") from None
-        sources.append(_array_source(split, data.data, np.array(data.targets), list(data.classes), mode))
-    train, test = sources
-    return DataSplits(train, test, *_statistics(mode))
+    Args:
+        root: of the data set; the images are named by their paths below it.
+        samples: the files and their classes.
+        classes: names of the classes.
+        mode: Pillow's.
+    """
+    pairs = [(str(path), target) for path, target in samples]
+    files = [path for path, _ in pairs]
+    return ImageSource(
+        identifiers=[Path(path).relative_to(root).as_posix() for path in files],
+        targets=np.array([target for _, target in pairs], dtype=np.int64),
+        classes=classes,
+        opener=partial(_open_file, files),
+        indices=np.arange(len(files)),
+        mode=mode,
+        files=files,
+    )
+
+
+def _open_file(files: list[str], index: int) -> Image.Image:
+    with Image.open(files[index]) as image:
+        image.load()
+        return image
 
 
 def _digits(mode: str) -> DataSplits:
@@ -248,7 +218,7 @@ def _digits(mode: str) -> DataSplits:
     images = np.round(data.images * (255 / 16)).astype(np.uint8)
     parts = train_test_split(images, data.target, test_size=1 / 3, stratify=data.target, random_state=0)
     classes = [str(name) for name in data.target_names]
-    train = _array_source("train", parts[0], parts[2], classes, mode)
-    test = _array_source("test", parts[1], parts[3], classes, mode)
+    train = array_source("train", parts[0], parts[2], classes, mode)
+    test = array_source("test", parts[1], parts[3], classes, mode)
     channels = 1 if mode == "L" else 3
     return DataSplits(train, test, DIGITS_MEAN * channels, DIGITS_STD * channels)

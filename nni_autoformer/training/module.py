@@ -1,55 +1,113 @@
-"""The Lightning modules: how a network learns from a batch, and how the supernet takes part in it."""
+"""The Lightning module of the recipe: how a network, whatever it is, learns from a batch."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import nni
 import torch
 from nni.nas.evaluator.pytorch import LightningModule
-from nni.nas.oneshot.pytorch.sampling import RandomSamplingLightningModule
-from timm.loss import LabelSmoothingCrossEntropy
+from timm.loss import LabelSmoothingCrossEntropy, SoftTargetCrossEntropy
 from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
-from ..architecture import Architecture
 from ..data.pixels import normalise
-from ..model import AutoFormer
-from ..randomness import derive, generator
+from ..randomness import derive
+from .augment import BatchAugmentation, seed_streams
 from .recipe import Recipe
+from .teacher import Teacher, distillation_loss
+
+
+@dataclass(frozen=True)
+class Lesson:
+    """What a network made of a batch.
+
+    Attributes:
+        loss: to go down.
+        inputs: the images as the network saw them, normalised and augmented.
+        logits: (batch, classes).
+    """
+
+    loss: Tensor
+    inputs: Tensor
+    logits: Tensor
 
 
 @nni.trace
 class ImageClassification(LightningModule):
-    """The recipe: loss, optimizer and learning rate for 8-bit images (batch, channels, height, width) and
-    labels.
+    """The recipe: augmentation of batches, loss, optimizer and learning rate for 8-bit images (batch,
+    channels, height, width) and labels.
 
     Args:
-        recipe: learning rates, decay and smoothing.
+        recipe: everything that is chosen.
         mean, std: per channel, of images scaled to 0..1; the images are normalised on the device.
+        num_classes: of the labels; only a recipe with mixup or cutmix needs it.
+        teacher: whose answers are learnt besides the labels, if the recipe has one.
     """
 
-    def __init__(self, recipe: Recipe, mean: Sequence[float], std: Sequence[float]) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        mean: Sequence[float],
+        std: Sequence[float],
+        num_classes: int | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.recipe = recipe
         self.mean, self.std = tuple(mean), tuple(std)
-        self.loss = (
-            LabelSmoothingCrossEntropy(recipe.smoothing) if recipe.smoothing else nn.CrossEntropyLoss()
-        )
+        self.num_classes = num_classes
+        self.__dict__["teacher"] = teacher  # no part of what is trained, saved or shared out over ranks
+        self._augment: BatchAugmentation | None = None
+        self.loss: nn.Module
+        if recipe.mixes:
+            self.loss = SoftTargetCrossEntropy()
+        elif recipe.smoothing:
+            self.loss = LabelSmoothingCrossEntropy(recipe.smoothing)
+        else:
+            self.loss = nn.CrossEntropyLoss()
 
-    def forward(self, images: Tensor) -> Tensor:
-        """8-bit images to logits (batch, classes)."""
-        return self.model(normalise(images, self.mean, self.std))
+    def forward(self, images: Tensor, network: nn.Module | None = None) -> Tensor:
+        """8-bit images to logits (batch, classes), of another network than the trained one if it is given."""
+        return (network or self.model)(normalise(images, self.mean, self.std))
+
+    def learn(self, batch: tuple[Tensor, Tensor]) -> Lesson:
+        """Augment a batch and compare the network's answers with its labels, and with the teacher's answers.
+
+        Draws from the global streams; the caller seeds them.
+        """
+        images, targets = batch
+        if self._augment is None:
+            self._augment = BatchAugmentation(self.recipe, self.num_classes, images.device)
+        inputs = normalise(images, self.mean, self.std)
+        inputs, targets = self._augment(inputs, targets, self.trainer.current_epoch)
+        logits = self.model(inputs)
+        loss = self.loss(logits, targets)
+        if self.teacher is not None:
+            recipe = self.recipe
+            answers = self.teacher(inputs)
+            learnt = distillation_loss(logits, answers, recipe.distillation_type, recipe.distillation_tau)
+            loss = (1 - recipe.distillation_alpha) * loss + recipe.distillation_alpha * learnt
+        self.log("train_loss", loss, prog_bar=True)
+        return Lesson(loss * self._share(len(images)), inputs, logits)
+
+    def _share(self, count: int) -> float:
+        # Lightning divides by the number of micro-batches; the last step of an epoch may have fewer images
+        micro = self.recipe.grad_accum_steps
+        sampler = getattr(self.trainer.train_dataloader, "sampler", None)
+        if micro == 1 or sampler is None:
+            return 1.0
+        step = self.recipe.batch_size * micro
+        before = self.trainer.fit_loop.epoch_loop.batch_idx // micro * step
+        return micro * count / min(step, len(sampler) - before)
 
     def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The mean loss of a batch."""
-        images, targets = batch
-        loss = self.loss(self(images), targets)
-        self.log("train_loss", loss, prog_bar=True)
-        return loss
+        return self.learn(batch).loss
 
     def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
         """The logits of a batch."""
@@ -59,11 +117,8 @@ class ImageClassification(LightningModule):
         """AdamW with the published decay groups: no decay on biases, norms, class token and absolute
         position; the relative-position tables are decayed.
 
-        The rate changes with every step. The published code changes it after every epoch, by that epoch's own
-        number, so that its epochs 0 and 1 both run at the warm-up start: one epoch behind this schedule.
-
-        The schedule is not handed to Lightning: the rate is a function of the step, so a resume needs no
-        state of it.
+        The schedule is not handed to Lightning: the rate is a function of the step or the epoch, so a resume
+        needs no state of it.
         """
         recipe, trainer = self.recipe, self.trainer
         optimizer = create_optimizer_v2(
@@ -81,95 +136,85 @@ class ImageClassification(LightningModule):
             warmup_epochs=recipe.warmup,
             warmup_lr=recipe.warmup_lr,
             min_lr=recipe.min_lr,
-            step_on_epochs=False,
+            step_on_epochs=not recipe.sched_on_updates,
             updates_per_epoch=max(1, int(trainer.estimated_stepping_batches) // recipe.epochs),
         )
         return optimizer
 
+    def on_fit_start(self) -> None:
+        """Take the teacher to the device."""
+        if self.teacher is not None:
+            self.teacher.to(self.device)
+
+    def set_rate(self, epoch: int, step: int) -> float:
+        """Set the optimizer's learning rate for a step, and give it back.
+
+        Per epoch it is the published code's, which moves its schedule after an epoch, by that epoch's own
+        number: epochs 0 and 1 both run at the warm-up's start.
+        """
+        if self.recipe.sched_on_updates:
+            self._schedule.step_update(step)
+        else:
+            self._schedule.step(max(epoch - 1, 0))
+        return self._schedule.optimizer.param_groups[0]["lr"]
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of the coming step."""
-        self._schedule.step_update(self.trainer.global_step)
-        self.log("lr", self._schedule.optimizer.param_groups[0]["lr"])
+        self.log("lr", self.set_rate(self.trainer.current_epoch, self.trainer.global_step))
 
 
-ArchitectureAt = Callable[[int], Architecture]
-
-
-class SupernetModule(RandomSamplingLightningModule):
-    """What the one-shot strategy puts around the recipe: which subnet a step trains, and which ones are
-    validated.
-
-    NNI's own module draws the subnet from a generator that the operating system seeds, on each rank another
-    one, and validates another random subnet on every batch. Here the subnet is a function of (seed, step) and
-    the validated subnets have names; their accuracies are logged as `val_acc/{name}`.
+class NamedAccuracies:
+    """Top-1 of several networks on the validation images, each image counted once over all ranks.
 
     Args:
-        training_module: the recipe, see `ImageClassification`.
-        seed: of the run.
-        subnets: what to validate, by name; None for the space's own named subnets.
-        architecture_at: which subnet an optimizer step trains; None for a uniform draw (paper section 3.3),
-            the same for all micro-batches of a step and on every rank.
+        names: of the networks, as logged.
+        classes: how many there are.
+        device: of the logits.
     """
 
-    def __init__(
-        self,
-        training_module: LightningModule,
-        seed: int = 0,
-        subnets: Mapping[str, Architecture] | None = None,
-        architecture_at: ArchitectureAt | None = None,
-    ) -> None:
-        super().__init__(training_module)
-        self.seed = seed
-        self._subnets = subnets
-        self._architecture_at = architecture_at
-        self._accuracies: Any = None  # a ModuleDict of torchmetrics while validating
+    def __init__(self, names: Sequence[str], classes: int, device: torch.device) -> None:
+        self._metrics = {name: MulticlassAccuracy(classes, average="micro").to(device) for name in names}
 
-    @property
-    def supernet(self) -> AutoFormer:
-        """The network that is trained."""
-        assert isinstance(self.model, AutoFormer)
-        return self.model
+    def update(self, name: str, logits: Tensor, targets: Tensor) -> None:
+        """Count a batch (batch, classes)."""
+        self._metrics[name].update(logits, targets)
 
-    @property
-    def subnets(self) -> Mapping[str, Architecture]:
-        """The validated subnets by name."""
-        return self.supernet.space.named() if self._subnets is None else self._subnets
+    def log(self, module: LightningModule) -> None:
+        """Log the shares, as numbers from 0 to 1."""
+        for name, metric in self._metrics.items():
+            # torchmetrics has summed over the ranks already
+            module.log(name, metric.compute(), prog_bar=True, rank_zero_only=False)
 
-    def architecture_at(self, step: int) -> Architecture:
-        """The subnet that an optimizer step trains."""
-        if self._architecture_at is not None:
-            return self._architecture_at(step)
-        return uniform_architecture(self.supernet, self.seed, step)
 
-    def training_step(self, batch: Any, batch_idx: int) -> Any:
-        """Choose the step's subnet, seed the streams that its layers draw from, and train it."""
+@nni.trace
+class PlainClassification(ImageClassification):
+    """The recipe for a single network, with its accuracy logged as `val_acc/network`, and that of its moving
+    average as `val_acc_ema/network`.
+    """
+
+    averaged: nn.Module | None = None
+
+    def training_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> Tensor:
+        """Seed the streams that augmentation and layers draw from, and learn."""
         step = self.trainer.global_step
-        self.supernet.set_architecture(self.architecture_at(step))
-        torch.manual_seed(derive(self.seed, "step", step, batch_idx, self.global_rank))
-        return self.training_module.training_step(batch, batch_idx)
+        seed_streams(derive(self.recipe.seed, "step", step, batch_idx, self.global_rank))
+        return super().training_step(batch, batch_idx)
+
+    @property
+    def _validated(self) -> Mapping[str, nn.Module]:
+        averaged = {} if self.averaged is None else {"val_acc_ema/network": self.averaged}
+        return {"val_acc/network": self.model, **averaged}
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
-        classes = self.supernet.space.model.num_classes
-        self._accuracies = nn.ModuleDict(
-            {name: MulticlassAccuracy(classes, average="micro") for name in self.subnets}
-        ).to(self.device)
+        assert self.num_classes is not None
+        self._accuracies = NamedAccuracies(list(self._validated), self.num_classes, self.device)
 
-    def validation_step(self, batch: Any, batch_idx: int) -> None:
-        """Evaluate every named subnet on the batch."""
-        assert self._accuracies is not None
-        for name, architecture in self.subnets.items():
-            self.supernet.set_architecture(architecture)
-            self._accuracies[name].update(self.training_module.validation_step(batch, batch_idx), batch[1])
+    def validation_step(self, batch: tuple[Tensor, Tensor], batch_idx: int) -> None:  # type: ignore[override]
+        """Count a batch."""
+        for name, network in self._validated.items():
+            self._accuracies.update(name, self(batch[0], network), batch[1])
 
     def on_validation_epoch_end(self) -> None:
         """Log the accuracies."""
-        assert self._accuracies is not None
-        for name, accuracy in self._accuracies.items():
-            self.log(f"val_acc/{name}", accuracy.compute(), prog_bar=True)
-        self._accuracies = None
-
-
-def uniform_architecture(supernet: AutoFormer, seed: int, step: int) -> Architecture:
-    """The paper's choice: every subnet of the space is as likely as any other of its depth."""
-    return supernet.space.sample(generator(seed, "subnet", step))
+        self._accuracies.log(self)

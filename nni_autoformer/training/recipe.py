@@ -3,10 +3,25 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from typing import Any
 
+import yaml
+
 from ..errors import ConfigError
+from ..files import write_text
 from ..space import SearchSpace
+from .knobs import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    at_least,
+    knob,
+    knobs_of,
+    one_of,
+    read_values,
+)
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """The names on the command line, and Lightning's."""
@@ -16,107 +31,214 @@ SMALL_IMAGE = 64
 images.
 """
 
+SMALL_IMAGES: dict[str, Any] = {
+    "epochs": 100,
+    "lr_base": 4e-3,
+    "sched_on_updates": True,
+    "drop_path": 0.05,
+    "aa": None,
+    "aug_repeats": 0,
+    "reprob": 0.0,
+    "mixup": 0.0,
+    "cutmix": 0.0,
+}
+"""What the recipe for small images has in place of the paper's values."""
+
+SAMPLING = ("uniform", "sandwich", "balanced")
+
+_BETAS = (lambda betas: all(0 <= beta < 1 for beta in betas), "two numbers from 0 to below 1")
+_MINMAX = (lambda pair: 0 < pair[0] <= pair[1] <= 1, "two ascending shares above 0, up to 1")
+_IMAGES, _MIXING, _TEACHER = "recipe: single images", "recipe: batches", "recipe: teacher"
+
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a supernet is trained. The defaults are the paper's (section 4.1 and the released command lines).
-
-    Attributes:
-        epochs: passes over the training images.
-        batch_size: images per step and process.
-        lr: peak learning rate; None means `lr_base` x global batch / `lr_base_size`.
-        lr_base, lr_base_size: the published scaling, 5e-4 per 512 images.
-        min_lr, warmup_lr: where the cosine ends and the warm-up starts.
-        warmup_epochs: epochs of linear warm-up; None means 20, but at most a fifth of the epochs.
-        weight_decay: of AdamW; not on biases, norms, class token and absolute position.
-        opt_betas, opt_eps: of AdamW.
-        clip_grad: largest gradient norm; None for no clipping.
-        smoothing: label smoothing.
-        drop_path: stochastic depth of the last layer, rising linearly from 0 in the first.
-        scale, ratio: area and aspect ratio of the random crop (images above 32 pixels).
-        crop_padding: pixels around images up to 32 pixels, before a random crop at their size; None means an
-            eighth.
-        hflip: probability of a horizontal flip.
-        interpolation: of resizing.
-        crop_pct: share of the resized test image that is kept; None means 0.875, or 1 up to 32 pixels.
-        precision: 'fp32', 'bf16' or 'fp16', the last two as automatic mixed precision.
-        val_interval: epochs between two reports of the named subnets' accuracy.
-        seed: of everything that is drawn.
+    """How a network is trained. The defaults are the paper's (section 4.1 and the released command lines);
+    the texts beside the fields are the flags' help.
     """
 
-    epochs: int = 500
-    batch_size: int = 128
-    lr: float | None = None
-    lr_base: float = 5e-4
-    lr_base_size: int = 512
-    min_lr: float = 1e-5
-    warmup_lr: float = 1e-6
-    warmup_epochs: int | None = None
-    weight_decay: float = 0.05
-    opt_betas: tuple[float, float] = (0.9, 0.999)
-    opt_eps: float = 1e-8
-    clip_grad: float | None = None
-    smoothing: float = 0.1
-    drop_path: float = 0.1
-    scale: tuple[float, float] = (0.08, 1.0)
-    ratio: tuple[float, float] = (3 / 4, 4 / 3)
-    crop_padding: int | None = None
-    hflip: float = 0.5
-    interpolation: str = "bicubic"
-    crop_pct: float | None = None
-    precision: str = "fp32"
-    val_interval: int = 1
-    seed: int = 0
+    epochs: int = knob(500, "passes over the training images", at_least(1))
+    batch_size: int = knob(128, "images per micro-batch and process", at_least(1))
+    grad_accum_steps: int = knob(1, "micro-batches per step", at_least(1))
+    lr: float | None = knob(None, "peak learning rate, in place of the next two", POSITIVE)
+    lr_base: float = knob(5e-4, "peak learning rate per --lr-base-size images of a step", POSITIVE)
+    lr_base_size: int = knob(512, "images that --lr-base is meant for", at_least(1))
+    min_lr: float = knob(1e-5, "learning rate at the end of the cosine", NOT_NEGATIVE)
+    warmup_lr: float = knob(1e-6, "learning rate at the start of the warm-up", NOT_NEGATIVE)
+    warmup_epochs: int | None = knob(
+        None, "epochs of linear warm-up (default 20, at most a fifth of the epochs)", NOT_NEGATIVE
+    )
+    sched_on_updates: bool = knob(False, "change the learning rate after every step, not after every epoch")
+    weight_decay: float = knob(
+        0.05, "of AdamW, not on biases, norms, class token and absolute position", NOT_NEGATIVE
+    )
+    opt_betas: tuple[float, float] = knob((0.9, 0.999), "of AdamW", _BETAS)
+    opt_eps: float = knob(1e-8, "epsilon of AdamW", POSITIVE)
+    clip_grad: float | None = knob(None, "largest gradient norm", POSITIVE)
+    smoothing: float = knob(0.1, "label smoothing", BELOW_ONE)
+    drop_path: float = knob(0.1, "stochastic depth of the last layer, rising linearly from 0", BELOW_ONE)
+    sampling: str = knob(
+        "uniform",
+        "which subnets a step trains: uniform (one, the paper's), sandwich (the largest, random ones, the "
+        "smallest), balanced (one, all numbers of parameters as often)",
+        one_of(*SAMPLING),
+    )
+    sandwich_random: int = knob(2, "random subnets of a sandwich", NOT_NEGATIVE)
+    model_ema: bool = knob(False, "also keep an exponential moving average of the weights")
+    model_ema_decay: float = knob(0.9998, "decay of the average, per step", SHARE)
+    model_ema_warmup: bool = knob(False, "let the decay rise from 0 at the start")
+    precision: str = knob(
+        "auto",
+        "auto (default: bf16 on a GPU that computes in it, else fp32), fp32, or automatic mixed precision in "
+        "bf16 or fp16",
+        one_of("auto", *PRECISIONS),
+    )
+    val_interval: int = knob(1, "epochs between two reports of the accuracy", at_least(1))
+    seed: int = knob(0, "of everything that is drawn")
+
+    scale: tuple[float, float] = knob(
+        (0.08, 1.0), "smallest and largest area of the random crop (images above 32 pixels)", group=_IMAGES
+    )
+    ratio: tuple[float, float] = knob(
+        (3 / 4, 4 / 3), "smallest and largest aspect ratio of the random crop", group=_IMAGES
+    )
+    crop_padding: int | None = knob(
+        None,
+        "pixels around images up to 32 pixels before a random crop (default an eighth of the side)",
+        group=_IMAGES,
+    )
+    hflip: float = knob(0.5, "probability of a horizontal flip", group=_IMAGES)
+    vflip: float = knob(0.0, "probability of a vertical flip", group=_IMAGES)
+    aa: str | None = knob(
+        "rand-m9-mstd0.5-inc1", "policy of automatic augmentation in timm's notation, or none", group=_IMAGES
+    )
+    color_jitter: float | None = knob(None, "strength of colour jitter; --aa takes its place", group=_IMAGES)
+    color_jitter_prob: float | None = knob(
+        None, "share of the images that it changes (default all)", group=_IMAGES
+    )
+    grayscale_prob: float = knob(0.0, "share of the images that lose their colours", group=_IMAGES)
+    gaussian_blur_prob: float = knob(0.0, "share of the images that are blurred", group=_IMAGES)
+    aug_repeats: int = knob(
+        3, "copies of an image in an epoch, which shows so many times fewer images", NOT_NEGATIVE, _IMAGES
+    )
+    interpolation: str = knob("bicubic", "of resizing: bicubic, bilinear, …", group=_IMAGES)
+    train_interpolation: str | None = knob(
+        None, "of training images alone; also 'random', bilinear or bicubic", group=_IMAGES
+    )
+    crop_pct: float | None = knob(
+        None,
+        "share of the resized test image that is kept (default 0.875, or 1 up to 32 pixels)",
+        group=_IMAGES,
+    )
+
+    reprob: float = knob(0.25, "probability of erasing a random part of an image", SHARE, _MIXING)
+    remode: str = knob("pixel", "what is put there", one_of("const", "rand", "pixel"), _MIXING)
+    recount: int = knob(1, "most parts that are erased", at_least(1), _MIXING)
+    mixup: float = knob(0.8, "alpha of mixup; 0 for none", NOT_NEGATIVE, _MIXING)
+    cutmix: float = knob(1.0, "alpha of cutmix; 0 for none", NOT_NEGATIVE, _MIXING)
+    cutmix_minmax: tuple[float, float] | None = knob(
+        None, "smallest and largest share that cutmix replaces, in place of its alpha", _MINMAX, _MIXING
+    )
+    mixup_prob: float = knob(1.0, "probability of mixup or cutmix", SHARE, _MIXING)
+    mixup_switch_prob: float = knob(0.5, "probability of cutmix where both are on", SHARE, _MIXING)
+    mixup_mode: str = knob("batch", "what is mixed alike", one_of("batch", "pair", "elem"), _MIXING)
+    mixup_off_epoch: int = knob(
+        0, "epoch from which on nothing is mixed (default 0: never)", NOT_NEGATIVE, _MIXING
+    )
+
+    teacher: str | None = knob(None, "a timm model to learn from", group=_TEACHER)
+    teacher_checkpoint: str | None = knob(
+        None, "its weights (default: timm's pretrained ones)", group=_TEACHER
+    )
+    distillation_type: str = knob("hard", "learn its first answers, or all", one_of("hard", "soft"), _TEACHER)
+    distillation_alpha: float = knob(0.5, "its share of the loss", SHARE, _TEACHER)
+    distillation_tau: float = knob(1.0, "temperature of soft answers", POSITIVE, _TEACHER)
 
     @classmethod
     def for_space(cls, space: SearchSpace, **changes: Any) -> Recipe:
-        """The default recipe of a space, with changes: the paper's, or for images up to 64 pixels one with a
-        learning rate and length that suit a small data set (100 epochs, 4e-3 per 512 images, drop path 0.05).
+        """The default recipe of a space, with changes: the paper's, or for images up to 64 pixels a plain one
+        whose learning rate and length suit a small data set (`SMALL_IMAGES`).
 
         Raises:
             ConfigError: a value is out of its range.
         """
-        recipe = cls()
-        if max(space.model.img_size) <= SMALL_IMAGE:
-            recipe = cls(epochs=100, lr_base=4e-3, drop_path=0.05)
-        return replace(recipe, **changes)
+        small = max(space.model.img_size) <= SMALL_IMAGE
+        return cls(**{**(SMALL_IMAGES if small else {}), **changes})
 
     def __post_init__(self) -> None:
-        wanted = {
-            "epochs": (self.epochs >= 1, "at least 1"),
-            "batch-size": (self.batch_size >= 1, "at least 1"),
-            "lr": (self.lr is None or self.lr > 0, "above 0"),
-            "lr-base": (self.lr_base > 0, "above 0"),
-            "lr-base-size": (self.lr_base_size >= 1, "at least 1"),
-            "min-lr": (self.min_lr >= 0, "0 or more"),
-            "warmup-lr": (self.warmup_lr >= 0, "0 or more"),
-            "warmup-epochs": (0 <= self.warmup < self.epochs, f"0 or more, and below --epochs {self.epochs}"),
-            "weight-decay": (self.weight_decay >= 0, "0 or more"),
-            "opt-betas": (all(0 <= beta < 1 for beta in self.opt_betas), "two numbers from 0 to below 1"),
-            "opt-eps": (self.opt_eps > 0, "above 0"),
-            "clip-grad": (self.clip_grad is None or self.clip_grad > 0, "above 0"),
-            "smoothing": (0 <= self.smoothing < 1, "from 0 to below 1"),
-            "drop-path": (0 <= self.drop_path < 1, "from 0 to below 1"),
-            "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-            "val-interval": (self.val_interval >= 1, "at least 1"),
-        }
-        for flag, (fits, range_) in wanted.items():
-            if not fits:
-                raise ConfigError(
-                    f"--{flag} is {getattr(self, flag.replace('-', '_'))}; it should be {range_}."
-                )
+        problems = {name: entry.problem(getattr(self, name)) for name, entry in knobs_of(Recipe).items()}
+        if self.warmup >= self.epochs:
+            problems["warmup_epochs"] = f"0 or more, and below --epochs {self.epochs}"
+        if self.mixes and self.batch_size % 2:
+            problems["batch_size"] = "even, because mixup and cutmix take pairs of images"
+        if self.teacher is None and self.teacher_checkpoint is not None:
+            problems["teacher"] = "a timm model, because --teacher-checkpoint is given"
+        for name, wanted in problems.items():
+            if wanted:
+                flag = knobs_of(Recipe)[name].flag
+                raise ConfigError(f"--{flag} is {getattr(self, name)}; it should be {wanted}.")
 
     @property
     def warmup(self) -> int:
         """Epochs of warm-up."""
         return min(20, self.epochs // 5) if self.warmup_epochs is None else self.warmup_epochs
 
+    @property
+    def mixes(self) -> bool:
+        """Whether images of a batch are mixed."""
+        return self.mixup > 0 or self.cutmix > 0 or self.cutmix_minmax is not None
+
+    def global_batch(self, world_size: int = 1) -> int:
+        """Images of a step, for a number of processes."""
+        return self.batch_size * self.grad_accum_steps * world_size
+
     def peak_lr(self, world_size: int = 1) -> float:
         """The learning rate after the warm-up, for a number of processes."""
         if self.lr is not None:
             return self.lr
-        return self.lr_base * self.batch_size * world_size / self.lr_base_size
+        return self.lr_base * self.global_batch(world_size) / self.lr_base_size
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
         return asdict(self)
+
+    def to_yaml(self, path: str | Path) -> None:
+        """Write as a recipe file, by rename."""
+        values = {name: list(v) if isinstance(v, tuple) else v for name, v in self.to_dict().items()}
+        write_text(path, yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
+
+    def changed(self, **changes: Any) -> Recipe:
+        """With other values.
+
+        Raises:
+            ConfigError: a value is out of its range.
+        """
+        return replace(self, **changes)
+
+
+def recipe_values(name_or_path: str | Path) -> dict[str, Any]:
+    """The values of a packaged recipe ('paper', 'finetune', …) or a YAML file.
+
+    Raises:
+        ConfigError: there is no such recipe or file, or its content is wrong; the sentence names file and
+            key.
+    """
+    text, path = str(name_or_path), Path(name_or_path)
+    if path.suffix not in (".yaml", ".yml") and not path.is_file():
+        if text not in packaged_recipes():
+            raise ConfigError(
+                f"--recipe {text}: there is no packaged recipe of this name (there are "
+                f"{', '.join(packaged_recipes())}) and no such file."
+            )
+        path = _packaged_folder() / f"{text}.yaml"
+    return read_values(Recipe, path)
+
+
+def packaged_recipes() -> list[str]:
+    """The names of the recipes that come with the package."""
+    return sorted(path.stem for path in _packaged_folder().glob("*.yaml"))
+
+
+def _packaged_folder() -> Path:
+    installed = Path(__file__).parents[1] / "recipes"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "recipes"

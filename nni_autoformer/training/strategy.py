@@ -11,11 +11,11 @@ from nni.nas.oneshot.pytorch.strategy import RandomOneShot
 
 from ..architecture import Architecture
 from ..model import AutoFormer, entangle
-from .module import ArchitectureAt, SupernetModule
+from .supernet import SamplingOf, SupernetModule
 
 
 class SupernetTraining(RandomOneShot):
-    """Train an entangled supernet: one random subnet per step (paper section 3.3), on top of NNI's
+    """Train an entangled supernet: by default one random subnet per step (paper section 3.3), on top of NNI's
     `RandomOneShot`.
 
     Use it as any strategy of NNI: ``NasExperiment(AutoFormer(space), evaluator,
@@ -24,7 +24,8 @@ class SupernetTraining(RandomOneShot):
     Args:
         seed: of the initial weights, the subnets and everything that the network draws while training.
         subnets: what to validate, by name; None for the space's own named subnets.
-        architecture_at: which subnet an optimizer step trains; None for a uniform draw.
+        sampling_of: makes the rule that says which subnets a step trains, as in `lambda space:
+            Balanced(space, seed)`; None for the paper's, one at random.
         kwargs: as for `RandomOneShot`.
     """
 
@@ -32,13 +33,13 @@ class SupernetTraining(RandomOneShot):
         self,
         seed: int = 0,
         subnets: Mapping[str, Architecture] | None = None,
-        architecture_at: ArchitectureAt | None = None,
+        sampling_of: SamplingOf | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.seed = seed
         self._subnets = subnets
-        self._architecture_at = architecture_at
+        self._sampling_of = sampling_of
 
     def mutate_model(self, model: AutoFormer) -> AutoFormer:
         """Turn the model space into a supernet, in place, with weights that the seed decides."""
@@ -46,7 +47,7 @@ class SupernetTraining(RandomOneShot):
 
     def configure_oneshot_module(self, training_module: LightningModule) -> SupernetModule:
         """The module that chooses the subnets around the recipe."""
-        return SupernetModule(training_module, self.seed, self._subnets, self._architecture_at)
+        return SupernetModule(training_module, self.seed, self._subnets, self._sampling_of)
 
     @property
     def supernet(self) -> AutoFormer:

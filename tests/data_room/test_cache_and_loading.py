@@ -5,6 +5,7 @@ import random
 import numpy as np
 import pytest
 import torch
+from timm.data.distributed_sampler import RepeatAugSampler
 
 from nni_autoformer import ConfigError, ModelConfig
 from nni_autoformer.data import (
@@ -101,13 +102,63 @@ def test_ranks_share_each_global_batch(world_size):
     for sampler in ranks:
         sampler.set_epoch(3)
     parts = [list(sampler) for sampler in ranks]
-    share = 16 // world_size
-    for start in range(0, 96, 16):
-        batch = whole[start : start + 16]
-        step = start // 16 * share
-        together = [index for part in parts for _, index in part[step : step + share]]
-        assert together == batch
+    together = [index for items in zip(*parts, strict=True) for _, index in items]
+    assert together == whole
     assert {number for part in parts for number, _ in part} == {3}
+
+
+@pytest.mark.parametrize(
+    ("length", "world_size", "batch_size"), [(2560, 4, 64), (1000, 4, 64), (5000, 8, 32)]
+)
+def test_repeats_are_the_published_ones_of_another_order(length, world_size, batch_size):
+    """Rank for rank the published sampler's images (tests/training/test_published_procedures.py holds timm's
+    to the published numbers), when its order is replaced by ours.
+    """
+    once = EpochSampler(length, 1, seed=4)
+    once.set_epoch(2)
+    order = [index for _, index in once]
+    for rank in range(world_size):
+        ours = EpochSampler(length, batch_size, 4, rank, world_size, num_repeats=3)
+        ours.set_epoch(2)
+        published = RepeatAugSampler(range(length), world_size, rank, shuffle=False, num_repeats=3)
+        expected = [order[place] for place in published]
+        whole = len(expected) - len(expected) % batch_size  # the published loader drops a part of a batch
+        assert [index for _, index, _ in ours] == expected[:whole]
+        assert len(ours) == whole
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 6])
+def test_copies_of_an_image_are_told_apart_and_share_a_batch(world_size):
+    ranks = [
+        EpochSampler(100, 12 // world_size, 1, rank, world_size, num_repeats=3) for rank in range(world_size)
+    ]
+    together = [item for items in zip(*ranks, strict=True) for item in items]
+    assert together == list(EpochSampler(100, 12, 1, num_repeats=3))
+    assert len(set(together)) == len(together) == 96
+    for start in range(0, 96, 3):
+        copies = together[start : start + 3]
+        assert len({(epoch, index) for epoch, index, _ in copies}) == 1
+        assert [repeat for _, _, repeat in copies] == [0, 1, 2]
+
+
+def test_copies_of_an_image_are_augmented_apart(image_folder):
+    source = open_data("folder", image_folder).train
+    loader = train_loader(source, train_transform(MODEL), 6, num_repeats=3)
+    images, targets = next(iter(loader))
+    assert targets.view(2, 3).unique(dim=1).shape == (2, 1)
+    assert len(images[:3].unique(dim=0)) == 3
+    helped = train_loader(source, train_transform(MODEL), 6, num_repeats=3, workers=2)
+    assert same(epoch(loader, 1), epoch(helped, 1))
+
+
+@pytest.mark.parametrize("repeats", [0, 1])
+def test_no_repeats_are_pairs(repeats):
+    assert list(EpochSampler(9, 4, num_repeats=repeats)) == list(EpochSampler(9, 4))
+
+
+def test_repeats_below_nothing_are_a_sentence():
+    with pytest.raises(ConfigError, match="--aug-repeats is -1"):
+        EpochSampler(9, 4, num_repeats=-1)
 
 
 def test_fewer_images_than_a_batch_make_one_small_batch():

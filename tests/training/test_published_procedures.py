@@ -3,51 +3,49 @@
 import hashlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 from timm.data.distributed_sampler import RepeatAugSampler
-from timm.scheduler import create_scheduler_v2
+
+from nni_autoformer.training.module import ImageClassification
+from nni_autoformer.training.recipe import Recipe
 
 GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "procedures.json").read_text())
 
 
-def schedule(epochs, warmup, peak, updates):
-    parameter = torch.nn.Parameter(torch.zeros(1))
-    optimizer = torch.optim.AdamW([parameter], lr=peak)
-    scheduler, _ = create_scheduler_v2(
-        optimizer,
-        sched="cosine",
-        num_epochs=epochs,
-        warmup_epochs=warmup,
-        warmup_lr=1e-6,
-        min_lr=1e-5,
-        step_on_epochs=False,
-        updates_per_epoch=updates,
-    )
-
-    def rate(step):
-        scheduler.step_update(step)
-        return optimizer.param_groups[0]["lr"]
-
-    return rate
+def rate_of(recipe, updates_per_epoch):
+    module = ImageClassification(recipe, (0.5,), (0.5,), 10)
+    module.set_model(torch.nn.Linear(3, 10))
+    steps = recipe.epochs * updates_per_epoch
+    module._trainer = SimpleNamespace(world_size=8, estimated_stepping_batches=steps)
+    module.configure_optimizers()
+    return module.set_rate
 
 
-@pytest.mark.parametrize(
-    ("name", "epochs", "warmup", "peak"),
-    [("epochs500_warmup20_base0.001", 500, 20, 1e-3), ("epochs300_warmup5_base6.25e-05", 300, 5, 6.25e-5)],
-)
-def test_the_published_rate_is_ours_of_one_epoch_before(name, epochs, warmup, peak):
-    """A documented difference: the published code steps its schedule after an epoch with that epoch's own
-    number, so two epochs run at the warm-up start. Ours has moved on at the start of each epoch, and moves
-    within it.
-    """
-    rate = schedule(epochs, warmup, peak, updates=7)
+RUNS = [
+    ("epochs500_warmup20_base0.001", Recipe()),
+    ("epochs300_warmup5_base6.25e-05", Recipe(epochs=300, warmup_epochs=5, lr=6.25e-5)),
+]
+
+
+@pytest.mark.parametrize(("name", "recipe"), RUNS)
+def test_the_rate_per_epoch_is_the_published_one(name, recipe):
+    """With its quirk: the first two epochs run at the warm-up's start."""
+    rate = rate_of(recipe, updates_per_epoch=7)
+    for epoch, published in GOLDEN["lr_used_per_epoch"][name].items():
+        assert rate(int(epoch), 7 * int(epoch) + 3) == pytest.approx(published, rel=1e-12)
+
+
+@pytest.mark.parametrize(("name", "recipe"), RUNS)
+def test_the_rate_per_step_is_the_published_one_of_an_epoch_later(name, recipe):
+    rate = rate_of(recipe.changed(sched_on_updates=True), updates_per_epoch=7)
     for epoch, published in GOLDEN["lr_used_per_epoch"][name].items():
         before = max(int(epoch) - 1, 0)
-        assert rate(7 * before) == pytest.approx(published, rel=1e-12)
-    assert rate(7 * 1 + 3) > rate(7 * 1)
+        assert rate(before, 7 * before) == pytest.approx(published, rel=1e-12)
+    assert rate(1, 7 * 1 + 3) > rate(1, 7 * 1)
 
 
 @pytest.mark.parametrize("name", list(GOLDEN["ra_sampler"]))

@@ -26,7 +26,7 @@ from nni_autoformer.training.recipe import Recipe
         ({"clip_grad": 0.0}, "--clip-grad is 0.0"),
         ({"smoothing": 1.0}, "--smoothing is 1.0"),
         ({"drop_path": -0.1}, "--drop-path is -0.1"),
-        ({"precision": "fp8"}, "--precision is fp8; it should be one of fp32, bf16, fp16"),
+        ({"precision": "fp8"}, "--precision is fp8; it should be one of auto, fp32, bf16, fp16"),
         ({"val_interval": 0}, "--val-interval is 0"),
     ],
 )

@@ -61,16 +61,16 @@ def test_the_state_for_a_resume_loads_without_code(toy):
 
 def stop_after(monkeypatch, epochs):
     """Press Ctrl-C once the checkpoint of an epoch is written."""
-    from nni_autoformer.training.saving import SaveSupernet
+    from nni_autoformer.training.saving import Saving
 
-    save = SaveSupernet.on_train_epoch_end
+    save = Saving.on_train_epoch_end
 
     def save_and_stop(self, trainer, module):
         save(self, trainer, module)
         if trainer.current_epoch + 1 == epochs:
             raise KeyboardInterrupt
 
-    monkeypatch.setattr(SaveSupernet, "on_train_epoch_end", save_and_stop)
+    monkeypatch.setattr(Saving, "on_train_epoch_end", save_and_stop)
 
 
 @pytest.mark.parametrize(("stopped_at", "workers"), [(1, 0), (2, 0), (1, 2)])

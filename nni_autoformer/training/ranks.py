@@ -1,0 +1,98 @@
+"""This process among those of a training, as torchrun has started them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, TypeVar
+
+from ..errors import ConfigError
+
+T = TypeVar("T")
+
+PATIENCE = timedelta(hours=1)
+"""How long a rank waits for another one, which may be decoding validation images."""
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Which process this is.
+
+    Attributes:
+        rank, world_size: among all.
+        local_rank, local_world_size: among those of this machine.
+        restarts: how often torchrun has started the training anew after a failure.
+    """
+
+    rank: int = 0
+    world_size: int = 1
+    local_rank: int = 0
+    local_world_size: int = 1
+    restarts: int = 0
+
+    @classmethod
+    def current(cls, environment: Mapping[str, str] = os.environ) -> Ranks:
+        """As torchrun says; a process of its own without it."""
+        if "TORCHELASTIC_RUN_ID" not in environment:
+            return cls()
+        names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_WORLD_SIZE", "TORCHELASTIC_RESTART_COUNT")
+        return cls(*(int(environment[name]) for name in names))
+
+    @property
+    def main(self) -> bool:
+        """Whether this is the process that writes."""
+        return self.rank == 0
+
+    @property
+    def nodes(self) -> int:
+        """Machines."""
+        return self.world_size // self.local_world_size
+
+    @contextmanager
+    def connected(self, cuda: bool) -> Iterator[None]:
+        """Connect the ranks, so that they can wait for each other before Lightning is there.
+
+        Args:
+            cuda: each rank has a GPU of its own, the one of its local rank.
+        """
+        if self.world_size == 1:
+            yield
+            return
+        import torch
+        from torch import distributed
+
+        if cuda:
+            torch.cuda.set_device(self.local_rank)
+        distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+        try:
+            yield
+        finally:
+            distributed.destroy_process_group()
+
+    def on_main(self, action: Callable[[], T]) -> T:
+        """Let the main process act and give every rank the result, which must be picklable.
+
+        Raises:
+            ConfigError: the action did; on the other ranks with `told` set, so that one of them prints it.
+        """
+        if self.world_size == 1:
+            return action()
+        from torch import distributed
+
+        answer: list[Any] = [None, None]
+        if self.main:
+            try:
+                answer[0] = action()
+            except ConfigError as error:
+                answer[1] = str(error)
+                distributed.broadcast_object_list(answer)
+                raise
+        distributed.broadcast_object_list(answer)
+        if answer[1] is not None:
+            error = ConfigError(answer[1])
+            error.told = not self.main
+            raise error
+        return answer[0]

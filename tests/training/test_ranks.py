@@ -1,0 +1,222 @@
+"""Several processes, as torchrun starts them, over gloo on the CPU."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from nni_autoformer import ConfigError, SearchSpace, load_supernet
+from nni_autoformer.cli import main
+from nni_autoformer.randomness import generator
+from nni_autoformer.training.ranks import Ranks
+
+DRIVER = """
+import hashlib, json, os, signal, sys
+from nni_autoformer.cli import main
+from nni_autoformer.training.module import NamedAccuracies
+from nni_autoformer.training.saving import Saving
+from nni_autoformer.training.watch import Watch
+
+def note(*entry):
+    with open(f"{os.environ['RECORDS']}/{os.environ['RANK']}", "a") as file:
+        file.write(json.dumps(entry) + "\\n")
+
+def around(owner, name, before):
+    original = getattr(owner, name)
+    def wrapped(self, *args):
+        before(self, *args)
+        return original(self, *args)
+    setattr(owner, name, wrapped)
+
+def step(self, trainer, module, optimizer):
+    without = {n.split(".")[2] for n, p in module.supernet.named_parameters()
+               if n.startswith("blocks.blocks.") and p.grad is None}
+    note("step", trainer.global_step, [str(entry) for entry in module.trained], sorted(without))
+    sender, number, target = os.environ.get("SIGNAL", "9:x:x").split(":")
+    if (os.environ["RANK"] == sender and trainer.global_step == 8
+            and os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"):
+        os.kill(os.getppid() if target == "parent" else os.getpid(), int(number))
+
+def epoch(self, trainer, module):
+    digest = hashlib.sha256()
+    for tensor in module.supernet.state_dict().values():
+        digest.update(tensor.numpy().tobytes())
+    note("weights", trainer.current_epoch, digest.hexdigest())
+
+around(Watch, "on_before_optimizer_step", step)
+around(Saving, "on_train_epoch_end", epoch)
+around(NamedAccuracies, "update", lambda self, name, logits, targets: note("validated", name, len(targets)))
+sys.exit(main(sys.argv[1:]))
+"""
+PLAIN = "--drop-path 0 --hflip 0 --crop-padding 0 --selection 5-per-class --epochs 3".split()
+SPACE_OF_15 = 15  # images of the selection: no whole number for 2 or 4 ranks
+
+
+def free_port():
+    with socket.socket() as probe:
+        probe.bind(("localhost", 0))
+        return str(probe.getsockname()[1])
+
+
+@pytest.fixture
+def torchrun(tmp_path, toy, toy_command):
+    """Start a training of the toy on several ranks; the finished process and what each rank noted."""
+    (tmp_path / "driver.py").write_text(DRIVER)
+
+    def start(output, flags, launch, environment=None):
+        records = tmp_path / f"records-{output.name}"
+        records.mkdir(exist_ok=True)
+        variables = {**os.environ, "RECORDS": str(records), "OMP_NUM_THREADS": "1", **(environment or {})}
+        words = [sys.executable, "-m", "torch.distributed.run", *launch, str(tmp_path / "driver.py")]
+        words += toy_command(toy, output, *PLAIN, *flags)
+        return subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
+        ), records
+
+    def run(output, flags, launch, environment=None, code=0):
+        process, records = start(output, flags, launch, environment)
+        _, error = process.communicate(timeout=300)
+        assert (process.returncode == 0) == (code == 0), error[-3000:]
+        notes = {int(path.name): path.read_text().splitlines() for path in records.iterdir()}
+        return error, {rank: [json.loads(line) for line in lines] for rank, lines in notes.items()}
+
+    run.start = start
+    return run
+
+
+def weights(folder):
+    return load_file(folder / "supernet.safetensors")
+
+
+def of_kind(notes, kind):
+    return [entry[1:] for entry in notes if entry[0] == kind]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [2, 4])
+def test_ranks_train_what_one_process_trains(toy, toy_command, tmp_path, torchrun, ranks):
+    alone, output = tmp_path / "alone", tmp_path / "run"
+    assert main(toy_command(toy, alone, *PLAIN, "--batch-size", "8")) == 0
+    launch = ["--standalone", "--nproc_per_node", str(ranks)]
+    _, notes = torchrun(output, ["--batch-size", str(8 // ranks)], launch)
+    assert sorted(notes) == list(range(ranks))
+
+    space = SearchSpace.load(toy / "space.yaml")
+    steps = of_kind(notes[0], "step")
+    assert len(steps) == 15
+    for step, trained, without in steps:
+        architecture = space.sample(generator(0, "subnet", step))
+        assert trained == [str(architecture)]
+        assert without == [str(i) for i in range(architecture.depth, space.max_depth)]
+    digests = of_kind(notes[0], "weights")
+    assert len(digests) == 3
+    for rank in range(1, ranks):
+        assert of_kind(notes[rank], "step") == steps
+        assert of_kind(notes[rank], "weights") == digests
+
+    one, many = weights(alone), weights(output)
+    assert max((one[key] - many[key]).abs().max() for key in one) < 1e-6
+
+    counts = [of_kind(notes[rank], "validated") for rank in range(ranks)]
+    for name in ("smallest", "middle", "largest"):
+        assert sum(n for entries in counts for key, n in entries if key == f"val_acc/{name}") == 3 * SPACE_OF_15
+    accuracies = load_supernet(output / "supernet.safetensors")[1].run["metrics"]
+    assert evaluated(toy, output) == pytest.approx(
+        {key: 100 * value for key, value in accuracies.items() if key.startswith("val_acc/")}, abs=1e-4
+    )
+    # one process writes; each has an NNI experiment of its own
+    assert sorted(path.name for path in (output / "ranks").iterdir()) == [str(r) for r in range(1, ranks)]
+    assert len((output / "metrics.csv").read_text().splitlines()) == 1 + 3
+
+
+def evaluated(toy, output):
+    """The accuracies of the saved weights, on all selection images in one process."""
+    from nni_autoformer.cli.evaluation import Evaluation
+    from nni_autoformer.search.images import EvaluationImages
+
+    path = output / "supernet.safetensors"
+    supernet, header = load_supernet(path)
+    images = EvaluationImages(str(path), "folder", str(toy / "images"), store="none").decoded(header)
+    evaluator = Evaluation(device="cpu").evaluator(header, images)
+    return {
+        f"val_acc/{name}": evaluator.evaluate(supernet.extract(architecture)).top1
+        for name, architecture in header.space.named().items()
+    }
+
+
+@pytest.mark.slow
+def test_a_killed_rank_is_started_again_and_two_machines_do_the_same(toy, tmp_path, torchrun):
+    """With mixing, a moving average and accumulated micro-batches; bit for bit."""
+    flags = (
+        "--batch-size 2 --grad-accum-steps 2 --mixup 0.8 --reprob 0.5 --model-ema --sampling sandwich "
+        "--sandwich-random 1"
+    ).split()
+    launch = ["--standalone", "--nproc_per_node", "2", "--max_restarts", "1"]
+    _, notes = torchrun(tmp_path / "whole", flags, launch)
+    assert len(of_kind(notes[1], "step")) == 15
+    _, notes = torchrun(tmp_path / "killed", flags, launch, {"SIGNAL": "1:9:self"})
+    assert 15 < len(of_kind(notes[1], "step")) < 30  # some steps twice
+    whole = weights(tmp_path / "whole")
+    assert all(torch.equal(whole[key], value) for key, value in weights(tmp_path / "killed").items())
+    sessions = json.loads((tmp_path / "killed" / "run.json").read_text())["sessions"]
+    assert len(sessions) == 2
+
+    nodes = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "localhost"]
+    nodes += ["--master_port", free_port(), "--node_rank"]
+    machines = [torchrun.start(tmp_path / "nodes", flags, [*nodes, str(i)])[0] for i in range(2)]
+    for process in machines:
+        _, error = process.communicate(timeout=300)
+        assert process.returncode == 0, error[-3000:]
+    assert all(torch.equal(whole[key], value) for key, value in weights(tmp_path / "nodes").items())
+
+
+@pytest.mark.slow
+def test_sigterm_to_torchrun_saves_and_a_resume_changes_nothing(toy, tmp_path, torchrun):
+    launch = ["--standalone", "--nproc_per_node", "2"]
+    flags = ["--batch-size", "4"]
+    torchrun(tmp_path / "whole", flags, launch)
+    error, _ = torchrun(tmp_path / "run", flags, launch, {"SIGNAL": "0:15:parent"}, code=1)
+    assert "is saved in" in error
+    state = torch.load(tmp_path / "run" / "training.ckpt", weights_only=True)
+    assert 8 <= state["global_step"] < 15
+    torchrun(tmp_path / "run", [*flags, "--resume"], launch)
+    whole = weights(tmp_path / "whole")
+    assert all(torch.equal(whole[key], value) for key, value in weights(tmp_path / "run").items())
+
+
+@pytest.mark.slow
+def test_a_mistake_is_told_once(toy, toy_command, tmp_path, torchrun):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").write_text("mine")
+    error, _ = torchrun(tmp_path / "mine", [], ["--standalone", "--nproc_per_node", "2"], code=1)
+    assert error.count("is not empty and holds no run") == 1
+
+
+def test_ranks_are_torchrun_s():
+    assert Ranks.current({}) == Ranks()
+    environment = {
+        "TORCHELASTIC_RUN_ID": "x",
+        "RANK": "5",
+        "WORLD_SIZE": "8",
+        "LOCAL_RANK": "1",
+        "LOCAL_WORLD_SIZE": "4",
+        "TORCHELASTIC_RESTART_COUNT": "2",
+    }
+    ranks = Ranks.current(environment)
+    assert ranks == Ranks(5, 8, 1, 4, 2)
+    assert ranks.nodes == 2 and not ranks.main
+
+
+def test_one_gpu_is_not_for_several_processes(monkeypatch):
+    from nni_autoformer.cli.train import device_of
+
+    monkeypatch.setattr("nni_autoformer.devices.pick_device", lambda name: torch.device(name))
+    with pytest.raises(ConfigError, match="--device cuda:1 is one GPU for 2 processes"):
+        device_of("cuda:1", Ranks(0, 2, 0, 2))
+    with pytest.raises(ConfigError, match="2 processes were started on a machine with 0 GPUs"):
+        device_of("cuda", Ranks(0, 2, 0, 2))

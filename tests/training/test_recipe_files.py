@@ -1,0 +1,126 @@
+"""Recipes as files, and the flags made from the same table."""
+
+import argparse
+
+import pytest
+import yaml
+
+from nni_autoformer import ConfigError, SearchSpace
+from nni_autoformer.cli import build_parser
+from nni_autoformer.cli.overrides import overrides_of
+from nni_autoformer.cli.recipe_flags import recipe_of
+from nni_autoformer.training.knobs import knobs_of
+from nni_autoformer.training.recipe import Recipe, packaged_recipes, recipe_values
+
+TRAIN = "train --output run --space"
+
+
+def parsed(command):
+    arguments = build_parser().parse_args(command.split())
+    return recipe_of(arguments, SearchSpace.load(arguments.space))
+
+
+def test_the_paper_s_recipe_is_the_default_of_its_spaces():
+    values = recipe_values("paper")
+    assert Recipe(**values) == Recipe(warmup_epochs=20, crop_pct=0.875)
+    assert Recipe().warmup == 20  # and 0.875 is what None means above 32 pixels
+    for space in ("tiny", "small", "base"):
+        assert Recipe.for_space(SearchSpace.load(space)) == Recipe()
+    assert Recipe(**values).global_batch(8) == 1024
+    assert Recipe(**values).peak_lr(8) == pytest.approx(1e-3)
+
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_a_packaged_recipe_says_how_it_is_run_what_comes_out_and_what_it_costs(name):
+    from nni_autoformer.training import recipe
+
+    text = (recipe._packaged_folder() / f"{name}.yaml").read_text()
+    head = [line for line in text.splitlines() if line.startswith("#")]
+    assert any(f"--recipe {name} " in line for line in head)
+    assert any("Expected" in line for line in head) and any("Cost" in line for line in head)
+    assert Recipe(**recipe_values(name)).epochs >= 40
+
+
+def test_flags_come_before_the_file_and_the_file_before_the_space(tmp_path):
+    path = tmp_path / "mine.yaml"
+    path.write_text("epochs: 30\nlr_base: 1e-3\nmixup: 0.2\nclip_grad: 2\nmodel_ema: true\n")
+    recipe = parsed(f"{TRAIN} cifar --recipe {path} --epochs 40 --clip-grad none --no-model-ema")
+    assert (recipe.epochs, recipe.lr_base, recipe.mixup) == (40, 1e-3, 0.2)
+    assert recipe.clip_grad is None and recipe.model_ema is False
+    assert recipe.drop_path == 0.05 and recipe.aa is None  # of the space
+    assert parsed(f"{TRAIN} cifar --recipe {path}").model_ema is True
+
+
+def test_every_value_has_a_flag_and_every_flag_takes_an_nni_parameter():
+    parser = build_parser()
+    commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
+    options = commands["train"]._option_string_actions
+    other = {int: 2.0, float: 0.5, bool: True, str: "x", tuple: [0.25, 0.5]}
+    for name, entry in knobs_of(Recipe).items():
+        assert f"--{entry.flag}" in options
+        for parameter in (name, entry.flag):
+            value = other[entry.kind]
+            words, sample = overrides_of(parser, ["train"], {parameter: value})
+            assert not sample
+            arguments = parser.parse_args([*f"{TRAIN} cifar".split(), *words])
+            got = getattr(arguments, name)
+            assert got == value and type(got) is (list if entry.kind is tuple else entry.kind)
+    words, _ = overrides_of(parser, ["train"], {"model_ema": False, "aa": "none"})
+    assert words == ["--no-model-ema", "--aa=none"]
+
+
+def test_a_saved_recipe_is_read_back(tmp_path):
+    recipe = Recipe(epochs=3, cutmix_minmax=(0.1, 0.5), mixup=0.0, opt_betas=(0.8, 0.9), aa=None, lr=1e-7)
+    recipe.to_yaml(tmp_path / "recipe.yaml")
+    assert Recipe(**recipe_values(tmp_path / "recipe.yaml")) == recipe
+    assert list(yaml.safe_load((tmp_path / "recipe.yaml").read_text())) == list(knobs_of(Recipe))
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("epoch: 3", "unknown key 'epoch'; a recipe has epochs, batch_size"),
+        ("epochs: many", "epochs is 'many'; it should be a whole number"),
+        ("epochs: 2.5", "epochs is 2.5; it should be a whole number"),
+        ("epochs: 0", "epochs is 0; it should be at least 1"),
+        ("epochs: true", "epochs is True; it should be a whole number"),
+        ("epochs: null", "epochs is None; it should be a whole number"),
+        ("lr: fast", "lr is 'fast'; it should be a number"),
+        ("mixup: -1", "mixup is -1; it should be 0 or more"),
+        ("model_ema: 1", "model_ema is 1; it should be true or false"),
+        ("opt_betas: [0.9]", r"opt_betas is \[0.9\]; it should be two numbers"),
+        ("opt_betas: [0.9, 1]", r"opt_betas is \[0.9, 1\]; it should be two numbers from 0 to below 1"),
+        ("mixup_mode: all", "mixup_mode is 'all'; it should be one of batch, pair, elem"),
+        ("epochs: 3\nepochs: 4", "the key 'epochs' stands here a second time"),
+    ],
+)
+def test_a_bad_file_names_file_and_key(tmp_path, text, words):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text + "\n")
+    with pytest.raises(ConfigError, match=words) as error:
+        recipe_values(path)
+    assert str(path) in str(error.value)
+
+
+def test_an_unknown_recipe_names_the_known_ones():
+    with pytest.raises(ConfigError, match="no packaged recipe of this name .there are finetune, "):
+        recipe_values("papre")
+
+
+@pytest.mark.parametrize(
+    ("values", "words"),
+    [
+        ({"batch_size": 7}, "--batch-size is 7; it should be even, because mixup"),
+        ({"teacher_checkpoint": "x"}, "--teacher is None; it should be a timm model"),
+        ({"sampling": "best"}, "--sampling is best; it should be one of uniform, sandwich, balanced"),
+        ({"grad_accum_steps": 0}, "--grad-accum-steps is 0"),
+        ({"reprob": 1.5}, "--reprob is 1.5; it should be from 0 to 1"),
+        ({"recount": 0}, "--recount is 0"),
+        ({"cutmix_minmax": (0.5, 0.2)}, "--cutmix-minmax is"),
+        ({"model_ema_decay": 2.0}, "--model-ema-decay is 2.0"),
+        ({"distillation_tau": 0.0}, "--distillation-tau is 0.0"),
+    ],
+)
+def test_a_bad_flag(values, words):
+    with pytest.raises(ConfigError, match=words):
+        Recipe(**values)
