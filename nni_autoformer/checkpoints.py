@@ -164,8 +164,7 @@ def _supernet_tensors(
             stacklevel=3,
         )
         tensors = hub_supernet_to_published(tensors)
-    with torch.device("meta"):
-        largest = Subnet(header.space.largest, header.space.model).state_dict()
+    largest = Subnet.without_weights(header.space.largest, header.space.model).state_dict()
     shapes = {published_key(key): tuple(tensor.shape) for key, tensor in largest.items()}
     _require_shapes(path, tensors, header.space, shapes)
     return tensors
@@ -214,8 +213,7 @@ def load_subnet(
         if architecture not in (None, header.space.architectures["subnet"]):
             raise ConfigError(f"{path}: the file holds one subnet, and it is not {architecture}.")
         architecture = header.space.architectures["subnet"]
-    with torch.device("meta"):
-        shapes = Subnet(architecture, header.space.model).state_dict()
+    shapes = Subnet.without_weights(architecture, header.space.model).state_dict()
     expected = {key: tuple(tensor.shape) for key, tensor in shapes.items()}
     _require_equal_shapes(path, tensors, expected, "the architecture of the file")
     return Subnet.from_tensors(architecture, header.space.model, tensors).eval(), header

@@ -34,9 +34,9 @@ def test_both_have_the_same_code_links_and_tables():
 
 
 COMMANDS = [
-    line.split("nni-autoformer ", 1)[1].split("#")[0].split()
-    for block in re.findall(r"^```\n(.*?)^```", ENGLISH, flags=re.S | re.M)
-    for line in block.splitlines()
+    line.split("nni-autoformer ", 1)[1].split()
+    for block in blocks(ENGLISH)
+    for line in block
     if "nni-autoformer " in line
 ]
 

@@ -150,7 +150,8 @@ def test_an_evaluating_trial_loads_only_what_it_needs(trial, toy, tmp_path):
     assert trial(base, {**sample, "cache": str(tmp_path / "cache")})[0].returncode == 0
     (tmp_path / "sitecustomize.py").write_text(
         "import atexit, sys\n"
-        "names = ('timm', 'torchvision', 'pytorch_lightning', 'nni.nas', 'sklearn', 'matplotlib')\n"
+        "names = ('timm', 'torchvision', 'pytorch_lightning', 'nni.nas', 'sklearn', 'matplotlib',\n"
+        "         'sympy', 'triton', 'torch._dynamo')\n"
         "atexit.register(lambda: print('LOADED', [n for n in names if n in sys.modules], file=sys.stderr))\n"
     )
     process, reports = trial(base, {**sample, "cache": str(tmp_path / "cache")})

@@ -85,6 +85,8 @@ class TrainJob:
         Raises:
             ConfigError: something that the user can put right.
         """
+        from ..data import readable
+
         classes = splits.train.classes
         if len(classes) < 2:
             raise ConfigError(f"the data has only the class '{classes[0]}'; training needs two or more.")
@@ -92,6 +94,11 @@ class TrainJob:
         recipe = with_precision(recipe, device)
         transforms = transforms_of(space, recipe, splits.mean)
         training, held_out = hold_out(splits.train, selection, recipe.seed)
+        validation = splits.test if held_out is None else held_out
+        if (bad := more.get("loading", {}).get("bad_images")) is not None:
+            workers = more["loading"]["workers"]
+            validation = readable(validation, bad, workers, "look for bad validation images")
+            held_out = None if held_out is None else validation
         facts = {
             "dataset": dataset,
             "classes": classes,
@@ -103,7 +110,6 @@ class TrainJob:
             "training_images": len(training),
             "selection": None,
         }
-        validation = splits.test if held_out is None else held_out
         return cls(space, recipe, training, held_out, validation, transforms, jsonable(facts), device, **more)
 
     def open(self, output: Path) -> Training:

@@ -26,6 +26,7 @@ class Subnet(nn.Module):
         drop_path_rate: of the last layer of the supernet; earlier layers have less, linearly.
         supernet_depth: over how many layers the rate rises. The published code does not rescale it to the
             subnet's own depth, which is what None does.
+        token_grid: of the patches, when it is built already.
     """
 
     def __init__(
@@ -34,6 +35,7 @@ class Subnet(nn.Module):
         model: ModelConfig = ModelConfig(),
         drop_path_rate: float = 0.0,
         supernet_depth: int | None = None,
+        token_grid: TokenGrid | None = None,
     ) -> None:
         super().__init__()
         self.architecture = architecture
@@ -42,7 +44,7 @@ class Subnet(nn.Module):
         self.patch_embed = PatchEmbed(embed_dim, model.patch_size, model.in_chans)
         tokens = Tokens(embed_dim, model.num_patches, model.absolute_position)
         self.cls_token, self.pos_embed = tokens.cls_token, tokens.pos_embed
-        grid = TokenGrid(model.grid_size, model.max_relative_position) if model.relative_position else None
+        grid = token_grid or _grid(model)
         rates = drop_path_rates(drop_path_rate, supernet_depth or architecture.depth)
         self.blocks = nn.Sequential(
             *(
@@ -60,6 +62,15 @@ class Subnet(nn.Module):
         self.head = Head(embed_dim, model.num_classes)
 
     @classmethod
+    def without_weights(cls, architecture: Architecture, model: ModelConfig = ModelConfig()) -> Subnet:
+        """A subnet whose parameters have shapes and no content (torch's meta device)."""
+        # the grid's tables are no weights, and on the meta device they would make torch import its compiler,
+        # which takes as long as the rest of a trial
+        grid = _grid(model)
+        with torch.device("meta"):
+            return cls(architecture, model, token_grid=grid)
+
+    @classmethod
     def from_tensors(
         cls, architecture: Architecture, model: ModelConfig, tensors: Mapping[str, Tensor]
     ) -> Subnet:
@@ -70,17 +81,12 @@ class Subnet(nn.Module):
             model: the network around them.
             tensors: the whole state dict.
         """
-        with torch.device("meta"):
-            subnet = cls(architecture, model)
+        subnet = cls.without_weights(architecture, model)
         copies = {
             key: tensor.detach().clone(memory_format=torch.contiguous_format)
             for key, tensor in tensors.items()
         }
         subnet.load_state_dict(copies, assign=True)
-        if model.relative_position:  # its tables are no weights, and have no content on the meta device
-            grid = TokenGrid(model.grid_size, model.max_relative_position)
-            for block in subnet.blocks:
-                block.attn.token_grid = grid  # type: ignore[union-attr]
         return subnet
 
     def forward_features(self, images: Tensor) -> Tensor:
@@ -100,3 +106,7 @@ class Subnet(nn.Module):
     def no_weight_decay(self) -> set[str]:
         """Parameters without weight decay besides biases and norms, as published."""
         return {"cls_token", "pos_embed"}
+
+
+def _grid(model: ModelConfig) -> TokenGrid | None:
+    return TokenGrid(model.grid_size, model.max_relative_position) if model.relative_position else None

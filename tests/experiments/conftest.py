@@ -70,6 +70,10 @@ class Place:
     def create(self, config, port):
         """`nnictl create`; the experiment's name."""
         self.run("nnictl", "create", "--config", config, "--port", port)
+        return self.latest()
+
+    def latest(self):
+        """The name of the experiment that was started last."""
         return os.readlink(self.home / "nni-experiments" / "_latest")
 
     def folder(self, experiment):
@@ -173,8 +177,12 @@ FLAGS = "--checkpoint runs/demo/supernet.safetensors --dataset digits --max-para
 FLAGS += " --num-mutations 2 --num-crossovers 2 --num-parents 4 --generations 2"
 
 
-@pytest.fixture
-def in_process(place):
+@pytest.fixture(scope="session")
+def in_process(trained, tmp_path_factory):
     """The candidates of the same search in one process."""
-    place.run("nni-autoformer", "search", *FLAGS.split(), "--output", "reference")
-    return rows(place.root / "reference")
+    from nni_autoformer.cli import main
+
+    output = tmp_path_factory.mktemp("reference") / "search"
+    flags = FLAGS.replace("runs/demo", str(trained)).split()
+    assert main(["search", *flags, "--output", str(output)]) == 0
+    return rows(output)

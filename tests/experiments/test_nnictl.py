@@ -63,8 +63,13 @@ exec nni-autoformer test --split selection --checkpoint ../../runs/demo/supernet
 
 
 def test_failing_trials_are_run_again(place, port, in_process):
-    """A crash, a kill, an end without a result, an error: the search is the one without them."""
-    config = place.config("nnictl_search", {**SEARCH, "nni-autoformer test": "bash flaky.sh"})
+    """A crash, a kill, an end without a result, an error: the search is the one without them.
+
+    All four may happen to the same candidate.
+    """
+    changes = {**SEARCH, "nni-autoformer test": "bash flaky.sh"}
+    changes["generations: 5"] = "generations: 2\n    retries: 4"
+    config = place.config("nnictl_search", changes)
     (config.parent / "flaky.sh").write_text(FLAKY)
     experiment = place.create(config, port)
     wait(lambda: done(port))

@@ -81,7 +81,4 @@ def test_the_search_over_ssh_is_the_one_in_process(place, port, server, in_proce
     config = place.config("remote", changes)
     place.run("nni-autoformer", "launch", config, "--port", port)
     wait(lambda: status(port) == "DONE")
-    (experiment,) = [
-        path.name for path in (place.home / "nni-experiments").iterdir() if (path / "search").is_dir()
-    ]
-    assert rows(place.folder(experiment) / "search") == in_process
+    assert rows(place.folder(place.latest()) / "search") == in_process
