@@ -115,4 +115,4 @@ def write_json(path: str | Path, content: Any) -> None:
 
 def digest(lines: list[str]) -> str:
     """SHA-256 of lines of text, each ended by a newline, in hexadecimal."""
-    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode()).hexdigest()
+    return hashlib.sha256("".join(f"{line}\n" for line in lines).encode(errors="surrogateescape")).hexdigest()

@@ -23,6 +23,7 @@ TERMINATED = 143
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     from . import (
+        data,
         demo,
         export,
         files,
@@ -43,7 +44,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, search, test, retrain, finetune, sample, plot, space, launch, export, demo):
+    for module in (train, search, test, retrain, finetune, sample, plot, space, launch, export, data, demo):
         module.add_parser(commands)
     files.add_info_parser(commands)
     files.add_convert_parser(commands)
@@ -114,3 +115,4 @@ def quieten_libraries() -> None:
     silence_stdout()
     logging.getLogger("nni").addHandler(logging.NullHandler())
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.raiseExceptions = False  # a log on a full disk, whose traceback would hide our own sentence

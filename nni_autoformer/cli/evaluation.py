@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from ..errors import ConfigError
-from . import options
+from .options import workers_of
 
 if TYPE_CHECKING:
     from ..data import DecodedImages
@@ -65,7 +65,6 @@ def images_of(arguments: argparse.Namespace, split: str, store: str | None = Non
     """
     from ..search.images import EvaluationImages
 
-    options.require_workers(arguments)
     return EvaluationImages(
         checkpoint=str(arguments.checkpoint.resolve()),
         dataset=arguments.dataset,
@@ -73,6 +72,6 @@ def images_of(arguments: argparse.Namespace, split: str, store: str | None = Non
         split=split,
         selection=arguments.selection,
         store=store if arguments.cache is None else arguments.cache,
-        workers=arguments.workers,
+        workers=workers_of(arguments),
         download=arguments.download,
     )

@@ -63,7 +63,7 @@ def run(arguments: argparse.Namespace) -> None:
     """Run the command; as an NNI trial the labels of the search space are the architecture."""
     from ..checkpoints import one_point_space, read_header, require_space
 
-    options.require_workers(arguments)
+    options.workers_of(arguments)
     expected = None if arguments.space is None else SearchSpace.load(arguments.space)
     header = read_header(arguments.checkpoint, expected)
     if header.kind.endswith("supernet"):

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from ..data.catalogue import NAMES
 from ..errors import ConfigError
 from ..space import SearchSpace
 from ..trial import current as current_trial
 
 if TYPE_CHECKING:
-    from ..data import DataSplits
+    from ..data import BadImages, DataSplits
     from ..search.evolution import Limits
-
-DATASETS = ("folder", "cifar10", "digits")
 
 
 def add_data(parser: argparse.ArgumentParser) -> None:
@@ -22,26 +22,87 @@ def add_data(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("data")
     group.add_argument(
         "--dataset",
-        choices=DATASETS,
         default="folder",
-        help="'folder': DIR/train/CLASS/… and DIR/val/CLASS/… or DIR/test/CLASS/… (the default); 'cifar10' "
-        "through torchvision; 'digits': scikit-learn's scanned digits, which need no --data",
+        metavar="NAME",
+        help="'folder': DIR/train/CLASS/… and DIR/val/CLASS/… or DIR/test/CLASS/… (the default); "
+        f"{', '.join(NAMES[1:-1])} through torchvision; hfds/NAME of the Hugging Face Hub; wds/NAME for "
+        "WebDataset shards; 'digits': scikit-learn's scanned digits, which need no --data",
     )
-    group.add_argument("--data", type=Path, metavar="DIR", help="folder of the images")
-    group.add_argument("--download", action="store_true", help="let torchvision download cifar10 into --data")
     group.add_argument(
-        "--workers", type=int, default=0, metavar="N", help="processes that load images (default 0: this one)"
+        "--data", type=Path, metavar="DIR", help="folder of the images; for hfds/NAME of Hugging Face's cache"
+    )
+    group.add_argument(
+        "--download", action="store_true", help="let torchvision or Hugging Face fetch what is missing"
+    )
+    group.add_argument(
+        "--workers",
+        type=int,
+        metavar="N",
+        help="processes that load images; 0 loads in this one (default: one per core for each process that "
+        "trains, at most 8, and 0 for fewer than 2,000 images); results do not depend on it",
     )
 
 
-def require_workers(arguments: argparse.Namespace) -> None:
-    """Check the number of processes that load images.
+def add_loading(parser: argparse.ArgumentParser) -> None:
+    """How images are loaded for training; results depend on the last flag alone."""
+    group = parser.add_argument_group("loading")
+    group.add_argument(
+        "--pin-memory",
+        action=argparse.BooleanOptionalAction,
+        default=None,
+        help="load into memory that a GPU copies from faster (default: if there is a GPU)",
+    )
+    group.add_argument(
+        "--persistent-workers",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="keep the loading processes from one epoch to the next (the default)",
+    )
+    group.add_argument(
+        "--skip-bad-images",
+        action="store_true",
+        help="leave out images that cannot be read, name and count them; without it the first one ends the "
+        "run. In training a drawn image takes a bad one's place; validation and selection images are all "
+        "read once more to find the bad ones",
+    )
+
+
+def workers_of(arguments: argparse.Namespace) -> int | None:
+    """How many processes load images; None for the default, see `data.default_workers`.
 
     Raises:
-        ConfigError: it is negative.
+        ConfigError: the number is below 0.
     """
-    if arguments.workers < 0:
+    if arguments.workers is not None and arguments.workers < 0:
         raise ConfigError(f"--workers is {arguments.workers}; it should be at least 0.")
+    return arguments.workers
+
+
+def loading_of(arguments: argparse.Namespace, images: int) -> dict[str, Any]:
+    """What `data.train_loader` is told by the flags.
+
+    Args:
+        arguments: the command's, with the flags of `add_data` and `add_loading`.
+        images: how many there are, for the default number of workers.
+
+    Raises:
+        ConfigError: the number of workers is below 0.
+    """
+    from ..data import BadImages, default_workers
+
+    workers = workers_of(arguments)
+    return {
+        "workers": default_workers(images) if workers is None else workers,
+        "pin_memory": arguments.pin_memory,
+        "persistent_workers": arguments.persistent_workers,
+        "bad_images": BadImages() if arguments.skip_bad_images else None,
+    }
+
+
+def report_bad_images(bad_images: BadImages | None) -> None:
+    """Say on standard error what was left out, if anything."""
+    if bad_images is not None and (report := bad_images.report()):
+        print(report, file=sys.stderr)
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:

@@ -35,7 +35,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command; as an NNI trial the labels of the search space are the architecture."""
-    options.require_workers(arguments)
+    options.workers_of(arguments)
     space = SearchSpace.load(arguments.space)
     architecture = _architecture(arguments, space)
     recipe = recipe_of(arguments, space, "retrain")

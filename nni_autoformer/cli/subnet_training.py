@@ -54,6 +54,7 @@ class SubnetRun:
 def add_flags(parser: argparse.ArgumentParser, task: str) -> None:
     """Add the flags that both commands have."""
     options.add_data(parser)
+    options.add_loading(parser)
     parser.add_argument(
         "--selection",
         metavar="N-per-class|FILE|none",
@@ -92,7 +93,7 @@ def train_subnet(arguments: argparse.Namespace, run: SubnetRun) -> Path:
             arguments.dataset,
             selection,
             device,
-            loading={"workers": arguments.workers},
+            loading=options.loading_of(arguments, len(run.splits.train)),
             upkeep=upkeep_of(arguments),
             ranks=ranks,
         )

@@ -35,6 +35,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("--space", required=True, help="name of a packaged search space, or a YAML file")
     options.add_data(parser)
+    options.add_loading(parser)
     parser.add_argument(
         "--selection",
         metavar="N-per-class|FILE|none",
@@ -87,7 +88,7 @@ def upkeep_of(arguments: argparse.Namespace) -> Upkeep:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    options.require_workers(arguments)
+    options.workers_of(arguments)
     space = SearchSpace.load(arguments.space)
     recipe = recipe_of(arguments, space)
     splits = options.open_splits(arguments, space)
@@ -103,7 +104,7 @@ def run(arguments: argparse.Namespace) -> None:
         options.output_of(arguments),
         config,
         selection=arguments.selection,
-        loading={"workers": arguments.workers},
+        loading=options.loading_of(arguments, len(splits.train)),
         upkeep=upkeep_of(arguments),
         device=arguments.device,
         resume=arguments.resume,

@@ -15,6 +15,7 @@ from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
 from ..trial import current as current_trial
 from . import quieten_libraries
+from .options import report_bad_images
 from .run_folder import jsonable
 
 if TYPE_CHECKING:
@@ -86,6 +87,8 @@ class TrainJob:
         Raises:
             ConfigError: something that the user can put right.
         """
+        from ..data import readable
+
         classes = splits.train.classes
         if len(classes) < 2:
             raise ConfigError(f"the data has only the class '{classes[0]}'; training needs two or more.")
@@ -93,6 +96,11 @@ class TrainJob:
         recipe = with_precision(recipe, device)
         transforms = transforms_of(space, recipe, splits.mean)
         training, held_out = hold_out(splits.train, selection, recipe.seed)
+        validation = splits.test if held_out is None else held_out
+        if (bad := more.get("loading", {}).get("bad_images")) is not None:
+            workers = more["loading"]["workers"]
+            validation = readable(validation, bad, workers, "look for bad validation images")
+            held_out = None if held_out is None else validation
         facts = {
             "dataset": dataset,
             "classes": classes,
@@ -104,7 +112,6 @@ class TrainJob:
             "training_images": len(training),
             "selection": None,
         }
-        validation = splits.test if held_out is None else held_out
         return cls(space, recipe, training, held_out, validation, transforms, jsonable(facts), device, **more)
 
     def open(self, output: Path) -> Training:
@@ -170,6 +177,7 @@ class TrainJob:
                 train_supernet(self.space, self.open(output))
             else:
                 train_network(network, self.open(output))
+            report_bad_images(self.loading.get("bad_images"))
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise

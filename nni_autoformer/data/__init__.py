@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy
 
 if TYPE_CHECKING:
+    from .bad_images import BadImages, readable
     from .cache import DecodedImages, decode
-    from .loading import EpochSampler, TrainImages, train_loader
+    from .loading import EpochSampler, TrainImages, default_workers, train_loader
     from .pixels import normalise
     from .selection import (
         Selection,
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from .transforms import eval_transform, train_transform
 
 _HOMES = {
+    "BadImages": "bad_images",
     "DataSplits": "sources",
     "DecodedImages": "cache",
     "EpochSampler": "loading",
@@ -35,6 +37,7 @@ _HOMES = {
     "TrainImages": "loading",
     "decode": "cache",
     "default_per_class": "selection",
+    "default_workers": "loading",
     "draw_selection": "selection",
     "eval_transform": "transforms",
     "image_key": "store",
@@ -42,6 +45,7 @@ _HOMES = {
     "open_data": "sources",
     "parse_selection": "selection",
     "read_selection": "selection",
+    "readable": "bad_images",
     "split_selection": "selection",
     "train_loader": "loading",
     "train_transform": "transforms",
@@ -49,6 +53,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "BadImages",
     "DataSplits",
     "DecodedImages",
     "EpochSampler",
@@ -58,6 +63,7 @@ __all__ = [
     "TrainImages",
     "decode",
     "default_per_class",
+    "default_workers",
     "draw_selection",
     "eval_transform",
     "image_key",
@@ -65,6 +71,7 @@ __all__ = [
     "open_data",
     "parse_selection",
     "read_selection",
+    "readable",
     "split_selection",
     "train_loader",
     "train_transform",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -14,6 +15,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler, get_worker_info
 
 from ..errors import ConfigError
 from ..randomness import derive
+from .bad_images import BadImages, load_or_replace
 from .cache import Transform
 from .sources import ImageSource
 
@@ -29,17 +31,28 @@ class TrainImages(Dataset):
         source: the images.
         transform: from a Pillow image to 8-bit pixels (channels, height, width).
         seed: of the run.
+        bad_images: notes images that cannot be read, and lets others take their places, see
+            `load_or_replace`; None makes the first of them an error.
     """
 
-    def __init__(self, source: ImageSource, transform: Transform, seed: int = 0) -> None:
+    def __init__(
+        self,
+        source: ImageSource,
+        transform: Transform,
+        seed: int = 0,
+        bad_images: BadImages | None = None,
+    ) -> None:
         self.source, self.transform, self.seed = source, transform, seed
+        self._bad = None if bad_images is None else bad_images.watch(source)
 
     def __len__(self) -> int:
         return len(self.source)
 
     def __getitem__(self, key: tuple[int, ...]) -> tuple[Tensor, int]:
-        index = key[1]
-        image = self.source.load(index)
+        if self._bad is None:
+            image, index = self.source.load(key[1]), key[1]
+        else:
+            image, index = load_or_replace(self.source, key, self.seed, self._bad)
         with _seeded(derive(self.seed, "augmentation", *key)):
             return self.transform(image), int(self.source.targets[index])
 
@@ -131,6 +144,21 @@ class EpochSampler(Sampler[tuple[int, ...]]):
             yield (epoch, index) if repeats == 1 else (epoch, index, place % repeats)
 
 
+FEW_IMAGES = 2000
+"""Below this number of images processes that load take longer to start than they save."""
+
+MOST_WORKERS = 8
+
+
+def default_workers(images: int) -> int:
+    """How many processes should load a number of images: none for few of them or on one core, else one per
+    core of this machine's share for each rank (torchrun's `LOCAL_WORLD_SIZE`), and at most 8.
+    """
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    cores //= int(os.environ.get("LOCAL_WORLD_SIZE", 1))
+    return 0 if images < FEW_IMAGES or cores < 2 else min(MOST_WORKERS, cores)
+
+
 def train_loader(
     source: ImageSource,
     transform: Transform,
@@ -147,6 +175,7 @@ def train_loader(
     num_repeats: int = 1,
     pin_memory: bool | None = None,
     persistent_workers: bool = True,
+    bad_images: BadImages | None = None,
     loader_class: Any = DataLoader,
 ) -> DataLoader:
     """A loader of training batches: 8-bit images (batch, channels, height, width) and their classes.
@@ -167,6 +196,7 @@ def train_loader(
         grad_accum_steps: micro-batches per step; a global batch is that of a step.
         pin_memory: load into memory that a GPU reads without a copy; None means if there is a GPU.
         persistent_workers: keep the workers from one epoch to the next.
+        bad_images: see `TrainImages`.
         loader_class: torch's `DataLoader`, or NNI's traced one.
 
     Raises:
@@ -177,7 +207,7 @@ def train_loader(
     sampler.set_epoch(epoch)
     sampler.start = start * batch_size
     return loader_class(
-        TrainImages(source, transform, seed),
+        TrainImages(source, transform, seed, bad_images),
         batch_size=batch_size,
         sampler=sampler,
         num_workers=workers,

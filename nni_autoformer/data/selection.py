@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError
-from ..files import digest, write_text
+from ..files import digest, replacing
 from ..randomness import generator
 from .sources import ImageSource
 
@@ -87,8 +87,18 @@ def draw_selection(source: ImageSource, per_class: int, seed: int = 0) -> list[i
 
 
 def write_selection(path: str | Path, identifiers: list[str]) -> str:
-    """Write the list, an identifier per line, by rename; its digest."""
-    write_text(path, "".join(f"{name}\n" for name in identifiers))
+    """Write the list, an identifier per line, by rename; its digest.
+
+    Raises:
+        ConfigError: a name has a line break in it.
+    """
+    for name in identifiers:
+        if "\n" in name or "\r" in name:
+            raise ConfigError(
+                f"{name!r}: the name has a line break in it, which a list cannot hold; rename it."
+            )
+    with replacing(path) as temporary:  # a file's name may be bytes that are no text
+        temporary.write_text("".join(f"{name}\n" for name in identifiers), "utf-8", "surrogateescape")
     return digest(identifiers)
 
 
@@ -99,7 +109,7 @@ def read_selection(path: str | Path, source: ImageSource) -> list[int]:
         ConfigError: the file is missing or empty, lists an image twice, or one that the source has not.
     """
     try:
-        names = Path(path).read_text(encoding="utf-8").split("\n")
+        names = Path(path).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the selection list cannot be read ({error}).") from None
     names = [name.strip() for name in names if name.strip()]

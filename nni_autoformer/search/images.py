@@ -22,13 +22,13 @@ class EvaluationImages:
 
     Attributes:
         checkpoint: the supernet; its list of held-out images lies beside it.
-        dataset: 'folder', 'cifar10' or 'digits'.
+        dataset: its name, see `data.open_data`.
         data: folder of the images.
         split: 'selection', or 'test'.
         selection: 'N-per-class' or a file in place of the checkpoint's own list.
         store: folder of decoded images, see `ImageStore`; None for the user's cache, 'none' for memory.
-        workers: processes that decode.
-        download: let torchvision download what is missing.
+        workers: processes that decode; None for the default, see `data.default_workers`.
+        download: let torchvision or Hugging Face fetch what is missing.
     """
 
     checkpoint: str
@@ -37,7 +37,7 @@ class EvaluationImages:
     split: str = "selection"
     selection: str | None = None
     store: str | None = None
-    workers: int = 0
+    workers: int | None = 0
     download: bool = False
 
     def source(self, header: Header) -> ImageSource:
@@ -97,7 +97,7 @@ class EvaluationImages:
                 if found is not None:
                     return found
                 source = source or self.source(header)
-                return store.put(key, source, self._transform(header), progress, self.workers)
+                return store.put(key, source, self._transform(header), progress, self._workers(source))
         except OSError as error:
             print(f"Decoded images are kept in memory, not on disk: {error}.", file=sys.stderr)
             return self._decode(header, source or self.source(header), progress)
@@ -105,7 +105,12 @@ class EvaluationImages:
     def _decode(self, header: Header, source: ImageSource, progress: str | None) -> DecodedImages:
         from ..data import decode
 
-        return decode(source, self._transform(header), progress, self.workers)
+        return decode(source, self._transform(header), progress, self._workers(source))
+
+    def _workers(self, source: ImageSource) -> int:
+        from ..data import default_workers
+
+        return default_workers(len(source)) if self.workers is None else self.workers
 
     def _preparation(self, header: Header) -> dict[str, Any]:
         run = header.run

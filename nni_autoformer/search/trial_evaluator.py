@@ -41,7 +41,7 @@ class TrialEvaluator(Evaluator):
         data: str | None = None,
         selection: str | None = None,
         store: str | None = None,
-        workers: int = 0,
+        workers: int | None = 0,
         batch_size: int = 256,
         device: str = "auto",
         precision: str = "fp32",

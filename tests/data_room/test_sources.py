@@ -1,5 +1,6 @@
 """Where images come from, and the sentence for each thing that can be wrong."""
 
+import os
 import pickle
 
 import numpy as np
@@ -139,3 +140,55 @@ def test_cifar10_in_torchvisions_format(tmp_path, monkeypatch):
     expected = CIFAR10(str(tmp_path), train=True)
     assert np.array_equal(np.asarray(data.train.load(7)), np.asarray(expected[7][0]))
     assert data.train.identifiers[7] == "train/00007"
+
+
+ODD_NAMES = [
+    "a/b/c/nested.png",
+    "with space/im age.PNG",
+    "ünï/图像.jpeg",
+    "quote'\"/semi;colon#.png",
+    ".hidden/.dot.png",
+    os.fsdecode(b"bytes/\xff\xfe.png"),
+]
+
+
+@pytest.fixture
+def odd_folder(image_folder, tmp_path):
+    """Nested folders, odd names, and links to files and to folders, as `ImageFolder` reads them."""
+    for split in ("train", "val"):
+        pixels = next((image_folder / split / "one").iterdir()).read_bytes()
+        for name in ODD_NAMES:
+            path = image_folder / split / "two" / name
+            path.parent.mkdir(parents=True)
+            path.write_bytes(pixels)
+        (image_folder / split / "two" / "notes.txt").write_text("no image")
+        elsewhere = tmp_path / f"elsewhere-{split}"
+        (image_folder / split / "six").rename(elsewhere)
+        (image_folder / split / "six").symlink_to(elsewhere)
+        (image_folder / split / "one" / "link.png").symlink_to(elsewhere / "00.png")
+    return image_folder
+
+
+def test_a_folder_is_read_as_torchvision_reads_it(odd_folder):
+    from torchvision.datasets import ImageFolder
+
+    for ours, split in zip(
+        (open_data("folder", odd_folder).train, open_data("folder", odd_folder).test), ("train", "val")
+    ):
+        theirs = ImageFolder(str(odd_folder / split))
+        assert ours.classes == theirs.classes
+        assert [str(odd_folder / name) for name in ours.identifiers] == [path for path, _ in theirs.samples]
+        assert ours.targets.tolist() == theirs.targets
+        assert all(np.array_equal(ours.load(i), theirs[i][0]) for i in range(len(ours)))
+        assert ours.stamp()
+
+
+def test_odd_names_stand_in_a_selection_list(odd_folder, tmp_path):
+    from nni_autoformer.data import read_selection, write_selection
+
+    source = open_data("folder", odd_folder).train
+    write_selection(tmp_path / "list.txt", source.identifiers)
+    assert read_selection(tmp_path / "list.txt", source) == list(range(len(source)))
+    (odd_folder / "train" / "two" / "line\nbreak.png").symlink_to(odd_folder / "train" / "two" / "00.png")
+    with pytest.raises(ConfigError, match=r"line\\nbreak.png': the name has a line break in it"):
+        write_selection(tmp_path / "list.txt", open_data("folder", odd_folder).train.identifiers)
