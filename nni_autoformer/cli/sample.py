@@ -61,6 +61,7 @@ def add_parser(commands: Any) -> None:
     parser.add_argument(
         "--architecture",
         nargs="+",
+        action="extend",
         default=[],
         metavar="FILE|NAME",
         help="subnets to evaluate too and to mark in the figure: YAML files (a search writes best.yaml), or "

@@ -28,7 +28,16 @@ RESULTS = (
 
 def command(toy, output, *more, n=14):
     flags = f"sample --checkpoint {toy}/run/supernet.safetensors --data {toy}/images --device cpu -n {n}"
-    return [*flags.split(), "--architecture", "smallest", "largest", "--output", str(output), *more]
+    return [
+        *flags.split(),
+        "--architecture",
+        "smallest",
+        "--architecture",
+        "largest",
+        "--output",
+        str(output),
+        *more,
+    ]
 
 
 def rows(folder):
