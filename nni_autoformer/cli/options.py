@@ -138,8 +138,8 @@ def add_images(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cache",
         metavar="DIR|none",
-        help="where decoded images are kept for other processes and later runs (selection images: by default "
-        "~/.cache/nni_autoformer; test images: by default none, they stay in memory)",
+        help="where decoded images are kept for other processes and later runs (by default "
+        "~/.cache/nni_autoformer; the test images of a single test: by default none, they stay in memory)",
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,11 +68,50 @@ class Ranks:
 
         if cuda:
             torch.cuda.set_device(self.local_rank)
-        distributed.init_process_group("cpu:gloo,cuda:nccl" if cuda else "gloo", timeout=PATIENCE)
+        store, rank, world_size = next(distributed.rendezvous("env://", timeout=PATIENCE))
+        distributed.init_process_group(
+            "cpu:gloo,cuda:nccl" if cuda else "gloo",
+            store=self._store_of_this_attempt(store),
+            rank=rank,
+            world_size=world_size,
+            timeout=PATIENCE,
+        )
         try:
             yield
         finally:
             distributed.destroy_process_group()
+
+    def _store_of_this_attempt(self, store: Any) -> Any:
+        """A part of the launcher's store that only this attempt's processes know.
+
+        torchrun keeps one store over its restarts (pytorch issue 135712), and a rank that starts anew would
+        read the addresses of the dead. Its count of restarts does not tell attempts apart, as each machine
+        has its own. So rank 0 makes up a name, and tells it to each process that greets it, until all have
+        confirmed.
+        """
+        from torch.distributed import PrefixStore
+
+        store = PrefixStore("nni_autoformer", store)
+        if not self.main:
+            greeting = uuid.uuid4().hex
+            store.set(f"greeting/{self.rank}", greeting)
+            name = store.get(f"name/{greeting}").decode()  # waits
+            store.set(f"confirmed/{name}/{self.rank}", "")
+            return PrefixStore(name, store)
+        name = uuid.uuid4().hex
+        missing = set(range(1, self.world_size))
+        deadline = time.monotonic() + PATIENCE.total_seconds()
+        while missing:
+            for rank in sorted(missing):
+                if store.check([f"greeting/{rank}"]):  # perhaps of an earlier attempt
+                    store.set(f"name/{store.get(f'greeting/{rank}').decode()}", name)
+                if store.check([f"confirmed/{name}/{rank}"]):
+                    missing.remove(rank)
+            if time.monotonic() > deadline:
+                ranks = ", ".join(map(str, sorted(missing)))
+                raise ConfigError(f"the processes of rank {ranks} have not come up.")
+            time.sleep(0.05)
+        return PrefixStore(name, store)
 
     def on_main(self, action: Callable[[], T]) -> T:
         """Let the main process act and give every rank the result, which must be picklable.
