@@ -101,3 +101,4 @@ def quieten_libraries() -> None:
     silence_stdout()
     logging.getLogger("nni").addHandler(logging.NullHandler())
     logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
+    logging.raiseExceptions = False  # a log on a full disk, whose traceback would hide our own sentence

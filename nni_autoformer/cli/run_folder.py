@@ -56,7 +56,7 @@ class RunFolder:
             if finished:
                 return True
             self._sessions = list(earlier.get("sessions", []))
-            self._remove_torn()
+        self._remove_torn()
         self._sessions.append(describe_session())
         self._write("running")
         return False

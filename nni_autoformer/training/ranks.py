@@ -133,7 +133,7 @@ class Ranks:
                 raise
         distributed.broadcast_object_list(answer)
         if answer[1] is not None:
-            error = ConfigError(answer[1])
-            error.told = not self.main
-            raise error
+            told = ConfigError(answer[1])
+            told.told = True
+            raise told
         return answer[0]
