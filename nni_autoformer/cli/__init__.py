@@ -1,4 +1,4 @@
-"""The command line: ``nni-autoformer train | search | test | space | launch | export | demo | …``."""
+"""The command line: ``nni-autoformer train | search | test | sample | plot | space | launch | …``."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ TERMINATED = 143
 
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
-    from . import data, demo, export, files, launch, search, space, test, train
+    from . import data, demo, export, files, launch, plot, sample, search, space, test, train
 
     parser = argparse.ArgumentParser(
         prog="nni-autoformer",
@@ -30,7 +30,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, search, test, space, launch, export, data, demo):
+    for module in (train, search, test, sample, plot, space, launch, export, data, demo):
         module.add_parser(commands)
     files.add_info_parser(commands)
     files.add_convert_parser(commands)

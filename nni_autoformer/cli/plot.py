@@ -1,0 +1,94 @@
+"""``nni-autoformer plot``: accuracy against parameters or MACs of any results, beside other networks'."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..results import Series, read_peers, read_series
+from .summary import grid
+
+FORMATS = (".png", ".pdf", ".svg")
+
+
+def add_parser(commands: Any) -> None:
+    """Add the command's flags."""
+    parser = commands.add_parser("plot", help="draw results beside other networks'", description=__doc__)
+    parser.set_defaults(run=run)
+    parser.add_argument(
+        "results",
+        nargs="*",
+        metavar="[LABEL=]RESULTS",
+        help="the folder of a search, a demo or a sample; or a .jsonl, .json or .csv file with the keys "
+        "params (or params_m, in millions), macs (or macs_g, in billions), top1 in percent, and where wanted "
+        "name and family; timm's tables of results can be read too",
+    )
+    parser.add_argument(
+        "--peers",
+        action="store_true",
+        help="add published ImageNet results: ViT, DeiT, TinyViT, Swin S3, PreNAS and the paper's AutoFormer",
+    )
+    parser.add_argument(
+        "--against", choices=("params", "macs"), default="params", help="the horizontal axis (default params)"
+    )
+    parser.add_argument("--log", action="store_true", help="make the horizontal axis logarithmic")
+    parser.add_argument("--title", default="", help="above the figure")
+    parser.add_argument(
+        "--output",
+        type=Path,
+        default=Path("results.png"),
+        metavar="FIG",
+        help="a .png, .pdf or .svg file, replaced if it is there (default results.png)",
+    )
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Run the command."""
+    output, against = arguments.output, arguments.against
+    if output.suffix.lower() not in FORMATS:
+        raise ConfigError(f"--output {output}: the name should end in {', '.join(FORMATS[:2])} or .svg.")
+    if output.is_dir():
+        raise ConfigError(f"--output {output} is a folder; it should be a file.")
+    if not arguments.results and not arguments.peers:
+        raise ConfigError("there is nothing to draw: name folders or files of results, or give --peers.")
+    series = [read_series(word) for word in arguments.results]
+    for word, entry in zip(arguments.results, series):
+        if all(result.cost(against) is None for result in entry.results):
+            raise ConfigError(f"{word}: no result has {against}, which --against {against} draws.")
+
+    from ..figures import draw_comparison
+
+    peers = read_peers() if arguments.peers else []
+    try:
+        draw_comparison(series, peers, output, against=against, log=arguments.log, title=arguments.title)
+    except OSError as error:
+        raise ConfigError(f"--output {output} cannot be written: {error.strerror}.") from None
+    if series:
+        head = ("results", "networks", "best %", "parameters", "MACs (M)", "accuracy on")
+        print(grid(head, [_row(entry) for entry in series]))
+    _tell(series, against, bool(peers))
+    print(f"The figure is in {output}")
+
+
+def _row(entry: Series) -> tuple[str, ...]:
+    best = entry.best()
+    size = "?" if best.params is None else f"{best.params:,.0f}"
+    cost = "?" if best.macs is None else f"{best.macs / 1e6:,.1f}"
+    images = f"{entry.split} images" if entry.split else "as its file says"
+    return entry.label, f"{len(entry.results):,}", f"{best.top1:.2f}", size, cost, images
+
+
+def _tell(series: list[Series], against: str, peers: bool) -> None:
+    """What a reader of the figure has to know."""
+    for entry in series:
+        count, unknown = len(entry.results), sum(result.cost(against) is None for result in entry.results)
+        if unknown:
+            print(f"{entry.label}: {unknown} of {count} results have no {against} and are left out.")
+    splits = {entry.split or "test" for entry in series} | ({"test"} if peers else set())
+    if "selection" in splits and "test" in splits:
+        print(
+            "Accuracies on selection images and on test images are not the same measure; nni-autoformer "
+            "sample --split test evaluates on the latter."
+        )
