@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         drop_path=0.1,
         opt_betas=(0.9, 0.98),
         clip_grad=1.0,
+        precision="fp32",
         val_interval=10,
         seed=arguments.seed,
         **DIGITS,

@@ -12,6 +12,7 @@ from .options import workers_of
 if TYPE_CHECKING:
     from ..data import DecodedImages
     from ..headers import Header
+    from ..search.batches import BatchSize
     from ..search.evaluator import SubnetEvaluator
     from ..search.images import EvaluationImages
 
@@ -21,12 +22,12 @@ class Evaluation:
     """Where and how exactly to evaluate.
 
     Attributes:
-        batch_size: images per forward pass.
+        batch_size: images per forward pass, or 'auto'.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.
     """
 
-    batch_size: int = 256
+    batch_size: BatchSize = "auto"
     device: str = "auto"
     precision: str = "fp32"
 
@@ -39,7 +40,7 @@ class Evaluation:
         """
         from ..devices import pick_device
 
-        if arguments.batch_size < 1:
+        if arguments.batch_size != "auto" and arguments.batch_size < 1:
             raise ConfigError(f"--batch-size is {arguments.batch_size}; it should be at least 1.")
         pick_device(arguments.device)
         return cls(arguments.batch_size, arguments.device, arguments.precision)

@@ -14,6 +14,7 @@ from ..trial import current as current_trial
 
 if TYPE_CHECKING:
     from ..data import BadImages, DataSplits
+    from ..search.batches import BatchSize
     from ..search.evolution import Limits
 
 
@@ -123,8 +124,18 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
     """How images are evaluated."""
     add_device(parser)
     parser.add_argument(
-        "--batch-size", type=int, default=256, metavar="N", help="images per forward pass (default 256)"
+        "--batch-size",
+        type=_batch_size,
+        default="auto",
+        metavar="N|auto",
+        help="images per forward pass (default auto: what suits network and device, and fits)",
     )
+
+
+def _batch_size(text: str) -> BatchSize:
+    from ..search.batches import parse_batch_size
+
+    return parse_batch_size(text)
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from ..headers import Header
     from ..model import AutoFormer
     from ..search.images import EvaluationImages
+    from ..search.racing import Racing
     from ..search.strategy import EvolutionStrategy
 
 SPACE_FILE = "space.yaml"
@@ -46,6 +47,7 @@ def add_parser(commands: Any) -> None:
     add_evolution(parser)
     options.add_evaluation(parser)
     add_engine(parser)
+    add_racing(parser)
     options.add_output(parser)
 
 
@@ -56,7 +58,7 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         "--engine",
         choices=ENGINES,
         default=ENGINES[0],
-        help="'sequential': one after the other in this process, the fastest on one device (the default); "
+        help="'sequential': in this process, the fastest on one device (the default); "
         "'nni': each a trial of its own on NNI's training service, shown in its web UI",
     )
     group.add_argument("--port", type=int, default=8080, help="of the web UI (default 8080)")
@@ -68,6 +70,41 @@ def add_engine(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help=f"how often a failing trial is run again before its candidate is given up (default {RETRIES})",
     )
+
+
+def add_racing(parser: argparse.ArgumentParser) -> None:
+    """Whether candidates are stopped early."""
+    group = parser.add_argument_group("racing")
+    group.add_argument(
+        "--racing",
+        action="store_true",
+        help="evaluate candidates on growing parts of the images, and stop those that a paired test shows to "
+        "be out of the best --num-parents; all others, the winner among them, still see every image",
+    )
+    group.add_argument(
+        "--racing-confidence",
+        type=float,
+        metavar="P",
+        help="of each comparison: that a subnet which is not better is not called so (default 0.95)",
+    )
+
+
+def racing_of(arguments: argparse.Namespace) -> Racing | None:
+    """What the flags say; None for no racing.
+
+    Raises:
+        ConfigError: the confidence is out of its range, or the flags do not go together.
+    """
+    from ..search.racing import Racing
+
+    confidence = arguments.racing_confidence
+    if not arguments.racing:
+        if confidence is not None:
+            raise ConfigError("--racing-confidence needs --racing.")
+        return None
+    if arguments.engine != "sequential":
+        raise ConfigError("--racing needs --engine sequential: only in one process can candidates race.")
+    return Racing() if confidence is None else Racing(confidence)
 
 
 def add_evolution(parser: argparse.ArgumentParser) -> None:
@@ -116,7 +153,7 @@ def run(arguments: argparse.Namespace) -> None:
     limits, evolution_config = options.limits_of(arguments), evolution_of(arguments)
     if expected is not None:
         limits.require_feasible(expected)
-    engine = Engine.of(arguments)
+    engine, racing = Engine.of(arguments), racing_of(arguments)
     if engine.name == "nni":
         from ..host import require_host
 
@@ -133,22 +170,39 @@ def run(arguments: argparse.Namespace) -> None:
         "limits": limits.to_dict(),
         "evolution": {name: getattr(evolution_config, name) for name in EvolutionConfig.__dataclass_fields__},
         "precision": evaluation.precision,
+        "racing": None if racing is None else racing.confidence,
     }
     evolution = Evolution(header.space, limits, evolution_config)
     trial = current_trial()
     output = options.output_of(arguments)
     folder = RunFolder(output, "search", jsonable(config))
-    search = Search(images, header, evolution, evaluation, engine, report=_reporter(trial))
+    search = Search(images, header, evolution, evaluation, engine, _reporter(trial), racing)
     if arguments.engine == "sequential":
         search.load(expected)
     if folder.open(resume=arguments.resume, overwrite=arguments.overwrite):
         print(f"{folder.path} holds the finished search already.")
         return
-    search.into(output, source)
+    strategy = search.into(output, source)
     folder.finish()
-    print_search(evolution, output)
+    print_search(evolution, output, racing_rows(strategy, len(source)))
     if trial is not None:
         trial.report_final(_metric(evolution))
+
+
+def racing_rows(strategy: EvolutionStrategy, images: int) -> list[tuple[str, str]]:
+    """What racing has spared."""
+    if strategy.racing is None or strategy.folder is None:
+        return []
+    evolution, seen = strategy.evolution, strategy.folder.image_evaluations()
+    everything = images * (evolution.told + evolution.stopped)
+    return [
+        (
+            "candidates stopped early",
+            f"{evolution.stopped:,}, out of the best {evolution.config.num_parents} "
+            f"with {100 * strategy.racing.confidence:g} % confidence",
+        ),
+        ("image evaluations", f"{seen:,} of {everything:,} ({100 * seen / everything:.1f} %)"),
+    ]
 
 
 def _reporter(trial: Trial | None) -> Callable[[Evolution], Any] | None:
@@ -157,7 +211,7 @@ def _reporter(trial: Trial | None) -> Callable[[Evolution], Any] | None:
         return None
 
     def report(evolution: Evolution) -> None:
-        if evolution.told and evolution.told % evolution.config.population_size == 0:
+        if evolution.told and evolution.answered % evolution.config.population_size == 0:
             trial.report_intermediate(_metric(evolution))
 
     return report
@@ -167,7 +221,12 @@ def _metric(evolution: Evolution) -> dict[str, float]:
     candidate, accuracy = evolution.best()
     model = evolution.space.model
     size, cost = params(candidate.architecture, model), macs(candidate.architecture, model)
-    return {"default": accuracy, "params": size, "macs": cost, "candidates": evolution.told}
+    return {
+        "default": accuracy,
+        "params": size,
+        "macs": cost,
+        "candidates": evolution.told + evolution.stopped,
+    }
 
 
 @dataclass(frozen=True)
@@ -197,7 +256,7 @@ class Engine:
             if getattr(arguments, flag) < least:
                 raise ConfigError(f"--{flag} is {getattr(arguments, flag)}; it should be at least {least}.")
         if arguments.engine == "sequential" and arguments.concurrency > 1:
-            raise ConfigError("--concurrency needs --engine nni; the sequential engine evaluates one by one.")
+            raise ConfigError("--concurrency needs --engine nni; the sequential engine is one process.")
         return cls(arguments.engine, arguments.port, arguments.concurrency, arguments.retries)
 
 
@@ -211,6 +270,7 @@ class Search:
         evaluation: how candidates are evaluated.
         engine: who runs them.
         report: called after every answer.
+        racing: stop candidates early.
     """
 
     def __init__(
@@ -221,9 +281,11 @@ class Search:
         evaluation: Evaluation,
         engine: Engine = Engine(),
         report: Callable[[Evolution], Any] | None = None,
+        racing: Racing | None = None,
     ) -> None:
         self.images, self.header, self.evolution = images, header, evolution
         self.evaluation, self.engine, self.report = evaluation, engine, report
+        self.racing = racing
         self._supernet: AutoFormer | None = None
 
     def load(self, expected: SearchSpace | None = None) -> None:
@@ -236,12 +298,15 @@ class Search:
 
         self._supernet, self.header = load_supernet(Path(self.images.checkpoint), expected)
 
-    def into(self, output: Path, source: ImageSource) -> None:
+    def into(self, output: Path, source: ImageSource) -> EvolutionStrategy:
         """Search in a folder, or go on with the search whose state the folder holds.
 
         Args:
             output: the folder.
             source: the selection images.
+
+        Returns:
+            The strategy, which knows the search's folder.
 
         Raises:
             ConfigError: an image cannot be read, or every trial has failed.
@@ -251,7 +316,11 @@ class Search:
 
         quieten_libraries()
         strategy = EvolutionStrategy(
-            self.evolution, output, retries=self.engine.retries, on_answer=self.report
+            self.evolution,
+            output,
+            retries=self.engine.retries,
+            on_answer=self.report,
+            racing=self.racing,
         )
         if self.engine.name == "sequential":
             self._here(output, strategy, source)
@@ -259,6 +328,7 @@ class Search:
             self._as_trials(output, strategy, source)
         if not self.evolution.done:
             raise KeyboardInterrupt
+        return strategy
 
     def _here(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
         from ..experiment import run_experiment

@@ -43,7 +43,7 @@ def search_rows(evolution: Evolution) -> list[tuple[str, str]]:
     failed = [("candidates given up", f"{evolution.failed:,}")] if evolution.failed else []
     return [
         ("search space", f"{evolution.space.name}, {evolution.space.size:,} subnets"),
-        ("candidates evaluated", f"{evolution.told:,}"),
+        ("candidates evaluated", f"{evolution.told + evolution.stopped:,}"),
         *failed,
         ("best architecture", str(architecture)),
         ("parameters", f"{params(architecture, model):,}"),

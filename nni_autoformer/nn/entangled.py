@@ -88,7 +88,8 @@ class Entangled(MixedOperation):
             part.copy_(tensors[key])
 
 
-def _linear(tensors: Mapping[str, Tensor], name: str) -> LinearMap:
+def linear(tensors: Mapping[str, Tensor], name: str) -> LinearMap:
+    """The linear map of that name among a plain layer's tensors."""
     weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
     return lambda x: F.linear(x, weight, bias)
 
@@ -154,7 +155,7 @@ class EntangledAttention(Entangled, Attention):
 
     def forward_with_args(self, embed_dim: int, num_heads: int, x: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim, num_heads)
-        return self.attend(x, _linear(tensors, "qkv"), _linear(tensors, "proj"), num_heads)
+        return self.attend(x, linear(tensors, "qkv"), linear(tensors, "proj"), num_heads)
 
 
 class EntangledMlp(Entangled, Mlp):
@@ -168,7 +169,7 @@ class EntangledMlp(Entangled, Mlp):
 
     def forward_with_args(self, embed_dim: int, hidden_features: int, x: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim, hidden_features)
-        return mlp(x, _linear(tensors, "fc1"), _linear(tensors, "fc2"))
+        return mlp(x, linear(tensors, "fc1"), linear(tensors, "fc2"))
 
 
 class EntangledHead(Entangled, Head):

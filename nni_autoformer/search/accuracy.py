@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.cache import DecodedImages
 from ..data.pixels import normalise
 from ..devices import AUTOCAST
+from .batches import PLAIN, Batches
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,7 @@ def measure(
     mean: Sequence[float],
     std: Sequence[float],
     *,
-    batch_size: int = 256,
+    batch_size: int | Batches = PLAIN,
     device: torch.device | str = "cpu",
     precision: str = "fp32",
     on_batch: Callable[[int, Callable[[], float]], Any] | None = None,
@@ -58,14 +59,31 @@ def measure(
     # counted on the device: reading a number back for every batch would make it wait
     first = torch.zeros((), dtype=torch.int64, device=device)
     five = torch.zeros_like(first)
-    with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-        for batch, targets in images.batches(batch_size):
-            logits = network(normalise(batch.to(device, non_blocking=True), mean, std))
-            best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
-            right = best == targets.to(device, non_blocking=True).unsqueeze(-1)
-            first += right[:, 0].sum()
-            five += right.sum()
-            if on_batch is not None:
-                on_batch(len(targets), first.item)
+
+    def step(start: int, end: int) -> None:
+        batch = images.images[start:end].to(device, non_blocking=True)
+        right = named_right(network(normalise(batch, mean, std)), images.targets[start:end])
+        first.add_(right[:, 0].sum())
+        five.add_(right.sum())
+        if on_batch is not None:
+            on_batch(end - start, first.item)
+
     total = len(images)
+    batches = batch_size if isinstance(batch_size, Batches) else Batches(batch_size)
+    with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+        batches.run(step, 0, total)
     return Accuracy(100 * first.item() / total, 100 * five.item() / total, total)
+
+
+def named_right(logits: Tensor, targets: Tensor) -> Tensor:
+    """Whether each of the five likeliest classes, the likeliest first, is the right one.
+
+    Args:
+        logits: (batch, num_classes).
+        targets: (batch,), on any device.
+
+    Returns:
+        (batch, up to 5) bool; at most one in a row is True.
+    """
+    best = logits.topk(min(5, logits.shape[-1]), dim=-1).indices
+    return best == targets.to(logits.device, non_blocking=True).unsqueeze(-1)

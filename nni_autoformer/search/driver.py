@@ -106,6 +106,23 @@ class SearchDriver:
             self.on_answer(self.evolution)
         return True
 
+    def stopped(self, candidate: Candidate, details: Mapping[str, Any]) -> bool:
+        """Take that a candidate was stopped early; False if it had an answer already.
+
+        Args:
+            candidate: what was evaluated.
+            details: what was measured until then.
+        """
+        with self._lock:
+            if self.evolution.has_answer(candidate.number):
+                return False
+            self.evolution.stop(candidate.number)
+            if self.folder is not None:
+                self.folder.record_stopped(candidate, details)
+        if self.on_answer is not None:
+            self.on_answer(self.evolution)
+        return True
+
     def ended(self, candidate: Candidate, success: bool) -> None:
         """Take the end of a trial, which may arrive before its result.
 

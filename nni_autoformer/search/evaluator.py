@@ -1,8 +1,10 @@
-"""Accuracy of subnets with inherited weights: no copy per candidate, images decoded once."""
+"""Accuracy of subnets with inherited weights: no copy per candidate, images decoded once, and what candidates
+of a generation have in common computed once.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -15,7 +17,10 @@ from ..architecture import Architecture
 from ..data.cache import DecodedImages
 from ..devices import pick_device
 from ..model import AutoFormer
+from ..nn.entangled import Entangled
+from ..nn.subnet import Subnet
 from .accuracy import Accuracy, measure
+from .batches import PLAIN, Batches, BatchSize
 
 
 class SubnetEvaluator(Evaluator):
@@ -23,12 +28,13 @@ class SubnetEvaluator(Evaluator):
 
     Within a supernet's own experiment it chooses the subnet on the live supernet, where NNI would copy the
     supernet for every candidate. A trial reports top-1 as its metric, top-5 beside it; `evaluate` is for any
-    network, outside of NNI too.
+    network, outside of NNI too. `EvolutionStrategy` has a whole generation evaluated at once beforehand, see
+    `Generations`; a trial then only reports.
 
     Args:
         images: the selection set, decoded.
         mean, std: per channel, of images scaled to 0..1.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass; 'auto' chooses what suits network and device.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.
     """
@@ -38,7 +44,7 @@ class SubnetEvaluator(Evaluator):
         images: DecodedImages,
         mean: Sequence[float],
         std: Sequence[float],
-        batch_size: int = 256,
+        batch_size: BatchSize = "auto",
         device: str = "auto",
         precision: str = "fp32",
     ) -> None:
@@ -47,6 +53,7 @@ class SubnetEvaluator(Evaluator):
         self.batch_size = batch_size
         self.device = pick_device(device)
         self.precision = precision
+        self._known: dict[Architecture, dict[str, Any]] = {}
 
     def evaluate(
         self, model: nn.Module, on_batch: Callable[[int, Callable[[], float]], Any] | None = None
@@ -58,24 +65,48 @@ class SubnetEvaluator(Evaluator):
             self.images,
             self.mean,
             self.std,
-            batch_size=self.batch_size,
+            batch_size=self._batches(network),
             device=self.device,
             precision=self.precision,
             on_batch=on_batch,
         )
 
-    def _execute(self, model: ExecutableModelSpace) -> Accuracy:
-        accuracy = self.evaluate(self._network(model))
-        nni.report_final_result({"default": accuracy.top1, **asdict(accuracy)})
-        return accuracy
+    def _batches(self, network: nn.Module) -> Batches:
+        if isinstance(network, AutoFormer):
+            space = network.space
+            return Batches.of(self.batch_size, space.architecture("largest"), space.model, self.device)
+        if isinstance(network, Subnet):
+            return Batches.of(self.batch_size, network.architecture, network.model, self.device)
+        return Batches(PLAIN if self.batch_size == "auto" else self.batch_size)
 
-    def _network(self, model: ExecutableModelSpace) -> nn.Module:
-        space = model.model_space if isinstance(model, RawFormatModelSpace) else None
-        if not isinstance(space, AutoFormer) or model.sample is None:
-            return model.executable_model()
-        space.set_architecture(Architecture.from_sample(model.sample))
-        return space
+    def knows(self, metrics: Mapping[Architecture, Mapping[str, Any]]) -> None:
+        """Take what has been measured beforehand, for the next trials to report.
+
+        Args:
+            metrics: 'top1', 'top5' and 'images' of each; with 'stopped' it is no final result.
+        """
+        self._known = {architecture: dict(metric) for architecture, metric in metrics.items()}
+
+    def _execute(self, model: ExecutableModelSpace) -> dict[str, Any]:
+        supernet = supernet_of(model)
+        if supernet is None:
+            metric = asdict(self.evaluate(model.executable_model()))
+        elif (architecture := Architecture.from_sample(model.sample)) in self._known:
+            metric = self._known.pop(architecture)
+        else:
+            supernet.set_architecture(architecture)
+            metric = asdict(self.evaluate(supernet))
+        metric = {"default": metric["top1"], **metric}
+        # as with NNI's assessors: a trial that was stopped early leaves its running result, and no final one
+        (nni.report_intermediate_result if metric.get("stopped") else nni.report_final_result)(metric)
+        return metric
 
     def extra_repr(self) -> str:
         """The number of images and the device, in NNI's logs."""
         return f"images={len(self.images)}, device={self.device}, precision={self.precision}"
+
+
+def supernet_of(model: ExecutableModelSpace) -> AutoFormer | None:
+    """The live supernet that a model of NNI is a sample of, if it is one."""
+    space = model.model_space if isinstance(model, RawFormatModelSpace) else None
+    return space if isinstance(space, AutoFormer) and isinstance(space.head, Entangled) else None

@@ -126,6 +126,7 @@ class Evolution:
         self._candidates: list[Candidate] = []
         self._accuracies: dict[int, float] = {}
         self._failed: set[int] = set()
+        self._stopped: set[int] = set()
         self._seen: set[Architecture] = set()
         self._again: list[Candidate] = []  # asked in an earlier process, not told there
         self._generation = 0
@@ -148,6 +149,16 @@ class Evolution:
         return len(self._failed)
 
     @property
+    def stopped(self) -> int:
+        """Candidates that were stopped early, because they are out of the best."""
+        return len(self._stopped)
+
+    @property
+    def answered(self) -> int:
+        """Candidates that nothing more is expected of: told, given up or stopped."""
+        return self.told + self.failed + self.stopped
+
+    @property
     def planned(self) -> int:
         """Candidates of the whole search, unless the space runs out of new ones before."""
         return self.config.population_size * self.config.generations
@@ -155,7 +166,7 @@ class Evolution:
     @property
     def done(self) -> bool:
         """Whether the search is over: every candidate of every generation has its answer."""
-        if not self._closed or self.told + self.failed < len(self._candidates):
+        if not self._closed or self.answered < len(self._candidates):
             return False
         return self._generation + 1 >= self.config.generations or not self._in_generation()
 
@@ -168,7 +179,7 @@ class Evolution:
         if self.done:
             return Answer.DONE
         if self._closed:
-            if self.told + self.failed < len(self._candidates):
+            if self.answered < len(self._candidates):
                 return Answer.WAIT
             self._generation += 1
             self._closed = False
@@ -184,10 +195,7 @@ class Evolution:
         Raises:
             ValueError: there is no such candidate, it has an answer already, or the accuracy is no number.
         """
-        if not 0 <= number < len(self._candidates):
-            raise ValueError(f"No candidate has the number {number}.")
-        if self.has_answer(number):
-            raise ValueError(f"Candidate {number} has been told already.")
+        self._require_open(number)
         if math.isnan(accuracy):
             raise ValueError(f"The accuracy of candidate {number} is not a number.")
         self._accuracies[number] = float(accuracy)
@@ -198,19 +206,36 @@ class Evolution:
         Raises:
             ValueError: there is no such candidate, or it has an answer already.
         """
+        self._require_open(number)
+        self._failed.add(number)
+
+    def stop(self, number: int) -> None:
+        """Say that a candidate is out of the best, without its accuracy: it has no rank and is nobody's
+        parent.
+
+        Raises:
+            ValueError: there is no such candidate, or it has an answer already.
+        """
+        self._require_open(number)
+        self._stopped.add(number)
+
+    def _require_open(self, number: int) -> None:
         if not 0 <= number < len(self._candidates):
             raise ValueError(f"No candidate has the number {number}.")
         if self.has_answer(number):
             raise ValueError(f"Candidate {number} has been told already.")
-        self._failed.add(number)
 
     def has_answer(self, number: int) -> bool:
-        """Whether a candidate has been told or given up."""
-        return number in self._accuracies or number in self._failed
+        """Whether a candidate has been told, given up or stopped."""
+        return number in self._accuracies or number in self._failed or number in self._stopped
 
     def given_up(self) -> list[Candidate]:
         """The candidates that were given up, in the order of proposal."""
         return [self._candidates[number] for number in sorted(self._failed)]
+
+    def stopped_early(self) -> list[Candidate]:
+        """The candidates that were stopped, in the order of proposal."""
+        return [self._candidates[number] for number in sorted(self._stopped)]
 
     def candidate_of(self, architecture: Architecture) -> Candidate | None:
         """The candidate that has proposed an architecture, if one has."""
@@ -240,6 +265,12 @@ class Evolution:
             raise ValueError("No candidate has an accuracy yet.")
         return self.ranking()[0]
 
+    def parents(self) -> list[Architecture]:
+        """Those that mutate and cross in this generation, best first."""
+        # only of complete generations: which of this one's answers are in depends on how many run at once
+        earlier = [c.architecture for c, _ in self.ranking() if c.generation < self._generation]
+        return earlier[: self.config.num_parents]
+
     # Proposals
 
     def _in_generation(self) -> int:
@@ -263,7 +294,7 @@ class Evolution:
         if not self._candidates:
             return self._first, "random"
         mutations = self.config.num_mutations
-        parents = self._parents() if index < mutations + self.config.num_crossovers else []
+        parents = self.parents() if index < mutations + self.config.num_crossovers else []
         if parents:
             origin = "mutation" if index < mutations else "crossover"
             operator = self._mutate if index < mutations else self._cross
@@ -271,11 +302,6 @@ class Evolution:
             if child is not None:
                 return child, origin
         return self._random(rng), "random"
-
-    def _parents(self) -> list[Architecture]:
-        # only of complete generations: which of this one's answers are in depends on how many run at once
-        earlier = [c.architecture for c, _ in self.ranking() if c.generation < self._generation]
-        return earlier[: self.config.num_parents]
 
     def _first_new(self, draw: Draw, rng: random.Random, attempts: int) -> Architecture | None:
         for _ in range(attempts):
@@ -350,6 +376,7 @@ class Evolution:
                     "architecture": candidate.architecture.to_dict(),
                     "accuracy": self._accuracies.get(candidate.number),
                     "failed": candidate.number in self._failed,
+                    "stopped": candidate.number in self._stopped,
                 }
                 for candidate in self._candidates
             ],
@@ -385,6 +412,9 @@ class Evolution:
         }
         self._failed = {
             number for number, entry in enumerate(state["candidates"]) if entry.get("failed", False)
+        }
+        self._stopped = {
+            number for number, entry in enumerate(state["candidates"]) if entry.get("stopped", False)
         }
         self._seen = {candidate.architecture for candidate in self._candidates}
         self._again = [candidate for candidate in self._candidates if not self.has_answer(candidate.number)]

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..complexity import macs, params
-from ..files import read_json, write_json, write_text
+from ..files import read_json, write_text
 from .evolution import Candidate, Evolution
 
 STATE_FILE = "search.json"
@@ -47,6 +47,7 @@ class SearchFolder:
         self._details = state["details"]
         rows = [self._row(*entry) for entry in self.evolution.ranking()]
         rows += [self._failure_row(candidate) for candidate in self.evolution.given_up()]
+        rows += [self._row(candidate, None) for candidate in self.evolution.stopped_early()]
         rows.sort(key=lambda row: row["number"])
         write_text(self.folder / CANDIDATES_FILE, "".join(json.dumps(row) + "\n" for row in rows))
         return True
@@ -68,10 +69,26 @@ class SearchFolder:
         self.save()
         self._append(self._failure_row(candidate))
 
+    def record_stopped(self, candidate: Candidate, details: Mapping[str, Any]) -> None:
+        """Store that a candidate has been stopped early.
+
+        Args:
+            candidate: what was evaluated.
+            details: with 'stopped', and what was measured until then; go to the candidate's line.
+        """
+        self._details[str(candidate.number)] = dict(details)
+        self.save()
+        self._append(self._row(candidate, None))
+
+    def image_evaluations(self) -> int:
+        """How many images all candidates have seen together."""
+        return sum(details.get("images", 0) for details in self._details.values())
+
     def save(self) -> None:
         """Write the state, by rename."""
         state = {"evolution": self.evolution.state_dict(), "details": self._details}
-        write_json(self.folder / STATE_FILE, state)
+        # in one line: Python indents ten times slower, and this is written after every answer
+        write_text(self.folder / STATE_FILE, json.dumps(state) + "\n")
 
     def _append(self, row: Mapping[str, Any]) -> None:
         with open(self.folder / CANDIDATES_FILE, "a", encoding="utf-8") as file:
@@ -81,8 +98,9 @@ class SearchFolder:
         """Write the best architecture as YAML, with what is known of it at the top."""
         candidate, accuracy = self.evolution.best()
         row = self._row(candidate, accuracy)
+        evaluated = self.evolution.told + self.evolution.stopped
         comment = (
-            f"Best of {self.evolution.told} candidates in the space '{self.evolution.space.name}': "
+            f"Best of {evaluated} candidates in the space '{self.evolution.space.name}': "
             f"{accuracy:.2f} % on the selection images,\n"
             f"{row['params']:,} parameters, {row['macs'] / 1e9:.4f} G MACs (candidate {candidate.number})."
         )

@@ -19,6 +19,7 @@ from ..complexity import macs, params
 from ..devices import pick_device
 from ..space import SearchSpace
 from .accuracy import Accuracy, measure
+from .batches import Batches, BatchSize
 from .images import EvaluationImages
 
 REPORTS = 10
@@ -30,7 +31,7 @@ def evaluate_subnet(
     architecture: Architecture,
     *,
     space: SearchSpace | None = None,
-    batch_size: int = 256,
+    batch_size: BatchSize = "auto",
     device: str = "auto",
     precision: str = "fp32",
     on_progress: Callable[[float], Any] | None = None,
@@ -42,7 +43,7 @@ def evaluate_subnet(
         images: the checkpoint, and which images.
         architecture: the subnet.
         space: the space that the caller expects.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass, or 'auto'.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.
         on_progress: called about ten times with the accuracy so far, in percent.
@@ -68,13 +69,16 @@ def evaluate_subnet(
         if on_progress is not None and (before // step < seen // step or seen == len(decoded)):
             on_progress(100 * right() / seen)
 
+    batches = Batches.of(batch_size, architecture, header.space.model, target)
+    if on_progress is not None:
+        batches.size = min(batches.size, step)
     with tqdm(total=len(decoded), desc="test", unit="image", disable=not progress) as bar:
         accuracy: Accuracy = measure(
             subnet.to(target).eval(),
             decoded,
             header.run["mean"],
             header.run["std"],
-            batch_size=batch_size if on_progress is None else min(batch_size, step),
+            batch_size=batches,
             device=target,
             precision=precision,
             on_batch=on_batch,

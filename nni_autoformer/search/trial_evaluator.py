@@ -13,6 +13,7 @@ from nni.nas.space import ExecutableModelSpace
 
 from ..architecture import Architecture
 from ..nni_fixes import own_record
+from .batches import BatchSize
 from .images import EvaluationImages
 from .subnet_trial import evaluate_subnet
 
@@ -29,7 +30,7 @@ class TrialEvaluator(Evaluator):
     Args:
         checkpoint: a supernet.
         dataset, data, selection, store, workers: see `EvaluationImages`.
-        batch_size: images per forward pass.
+        batch_size: images per forward pass, or 'auto'.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.
     """
@@ -42,7 +43,7 @@ class TrialEvaluator(Evaluator):
         selection: str | None = None,
         store: str | None = None,
         workers: int | None = 0,
-        batch_size: int = 256,
+        batch_size: BatchSize = "auto",
         device: str = "auto",
         precision: str = "fp32",
     ) -> None:

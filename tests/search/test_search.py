@@ -181,8 +181,8 @@ def test_a_killed_search_resumed_equals_the_uninterrupted_one(toy, searched, tmp
     output = tmp_path / "s"
     command = [sys.executable, "-m", "nni_autoformer", *search_command(toy, output)]
     # a slower evaluation, so that the signal meets the search and not its end
-    slow = "import time, sys; from nni_autoformer.search import evaluator as e; m = e.measure\n"
-    slow += "e.measure = lambda *a, **k: (time.sleep(0.15), m(*a, **k))[1]\n"
+    slow = "import time, sys; from nni_autoformer import SubnetEvaluator as e; x = e._execute\n"
+    slow += "e._execute = lambda *a: (time.sleep(0.15), x(*a))[1]\n"
     slow += "from nni_autoformer.cli import main; sys.exit(main(sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", slow, *command[3:]], start_new_session=True, stderr=subprocess.DEVNULL

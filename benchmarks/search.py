@@ -1,0 +1,213 @@
+"""A search in process against one candidate at a time with a plain DataLoader, which decodes each image anew.
+
+'ours' is the whole of `nni-autoformer search`: NNI's experiment, a generation evaluated together, the state
+written after every answer. 'plain' sets each of the same subnets on the supernet and runs it over a loader of
+the selection images. 'decoded' does so over decoded images. With a trained --checkpoint the search also
+races, and the best ones that both find are compared.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import tempfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from .common import Report, interleaved, parser, use_threads
+
+BATCH = 256
+"""Of the plain way."""
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and report; the exit code."""
+    flags = parser("search", __doc__, rounds=3)
+    flags.add_argument("--space", default="digits", help="digits (default), or one of 3 channels with --data")
+    flags.add_argument("--data", type=Path, help="an image folder, for any space but digits")
+    flags.add_argument("--checkpoint", type=Path, help="a trained supernet, in place of random weights")
+    flags.add_argument("--population-size", type=int, default=50)
+    flags.add_argument("--generations", type=int, default=4)
+    flags.add_argument("--images", type=int, default=240, help="selection images (%(default)s)")
+    flags.add_argument("--confidence", type=float, default=0.95, help="of the race (%(default)s)")
+    flags.add_argument("--skip", nargs="*", default=[], help="parts to leave out: plain, growth, racing")
+    options = flags.parse_args(arguments)
+    use_threads(options.threads)
+    if options.tiny:
+        options.population_size, options.generations, options.images = 4, 2, 20
+    report = Report("search", options)
+    work = Workload(options)
+    if "plain" not in options.skip:
+        _throughput(work, options, report)
+    if "growth" not in options.skip:
+        _growth(work, options, report)
+    if options.checkpoint and "racing" not in options.skip:
+        _racing(work, options, report)
+    return report.finish()
+
+
+class Workload:
+    """A supernet and selection images.
+
+    Args:
+        options: the flags.
+    """
+
+    def __init__(self, options: argparse.Namespace) -> None:
+        from nni_autoformer import SearchSpace, load_supernet
+        from nni_autoformer.data import decode, draw_selection, eval_transform, open_data
+        from nni_autoformer.model import build_supernet
+
+        if options.checkpoint:
+            self.supernet, header = load_supernet(options.checkpoint)
+            self.space = header.space
+        else:
+            self.space = SearchSpace.load(options.space)
+            model = self.space.model
+            self.supernet = build_supernet(self.space)
+        model = self.space.model
+        dataset = "digits" if options.data is None else "folder"
+        splits = open_data(dataset, options.data, model.in_chans)
+        self.mean, self.std = splits.mean, splits.std
+        per_class = -(-options.images // len(splits.train.classes))
+        self.source = splits.train.subset(draw_selection(splits.train, per_class))
+        self.transform = eval_transform(model)
+        self.decoded = decode(self.source, self.transform)
+        self.supernet.eval()
+
+    def ours(self, population_size: int, generations: int, images: int, racing: Any = None) -> Any:
+        """Search; the evolution and the folder's number of image evaluations."""
+        from nni_autoformer import Evolution, EvolutionConfig, EvolutionStrategy, SubnetEvaluator
+        from nni_autoformer.cli import quieten_libraries
+        from nni_autoformer.experiment import run_experiment
+
+        quieten_libraries()
+        half = population_size // 2
+        config = EvolutionConfig(population_size, min(10, half), half, population_size - half, generations)
+        evolution = Evolution(self.space, config=config)
+        parts = (self.decoded.images[:images], self.decoded.targets[:images])
+        chosen = replace(self.decoded, images=parts[0], targets=parts[1], identifiers=[])
+        evaluator = SubnetEvaluator(chosen, self.mean, self.std, device="cpu")
+        with tempfile.TemporaryDirectory() as folder:
+            strategy = EvolutionStrategy(evolution, folder, progress=False, racing=racing)
+            run_experiment(self.supernet, evaluator, strategy, folder)
+            return evolution, strategy.folder.image_evaluations()
+
+    def plain(self, architectures: list[Any]) -> list[float]:
+        """One candidate at a time, each image decoded each time; their accuracies."""
+        import torch
+        from torch.utils.data import DataLoader, Dataset
+
+        from nni_autoformer.data import normalise
+
+        source, transform = self.source, self.transform
+
+        class Images(Dataset):
+            def __len__(self) -> int:
+                return len(source)
+
+            def __getitem__(self, index: int) -> tuple[Any, int]:
+                return transform(source.load(index)), int(source.targets[index])
+
+        accuracies = []
+        for architecture in architectures:
+            self.supernet.set_architecture(architecture)
+            right = 0
+            with torch.no_grad():
+                for images, targets in DataLoader(Images(), batch_size=BATCH):
+                    logits = self.supernet(normalise(images, self.mean, self.std))
+                    right += int((logits.argmax(dim=1) == targets).sum())
+            accuracies.append(100 * right / len(source))
+        return accuracies
+
+    def one_by_one(self, architectures: list[Any]) -> None:
+        """One candidate at a time on decoded images."""
+        from nni_autoformer.search.accuracy import measure
+
+        for architecture in architectures:
+            self.supernet.set_architecture(architecture)
+            measure(self.supernet, self.decoded, self.mean, self.std, batch_size=BATCH)
+
+
+def _throughput(work: Workload, options: argparse.Namespace, report: Report) -> None:
+    size = options.population_size, options.generations, len(work.decoded)
+    evolution, _ = work.ours(*size)
+    ranking = sorted(evolution.ranking(), key=lambda entry: entry[0].number)
+    architectures = [candidate.architecture for candidate, _ in ranking]
+    same = [accuracy for _, accuracy in ranking] == work.plain(architectures)
+    cases: dict[str, Callable[[], Any]] = {
+        "plain": lambda: work.plain(architectures),
+        "decoded": lambda: work.one_by_one(architectures),
+        "ours": lambda: work.ours(*size),
+    }
+    seconds = interleaved(cases, options, warm_up=0)
+    title = f"{work.space.name}, {len(architectures)} candidates on {len(work.decoded)} images"
+    report.times(title, seconds, over="ours", unit="s")
+    for name, values in seconds.items():
+        rate = 60 * len(architectures) / statistics.median(values)
+        report.row(f"  {name}: {rate:.4g} candidates per minute", case=name, candidates_per_minute=rate)
+    report.row(f"  the accuracies are {'the same' if same else 'NOT the same'}", same=same)
+
+
+def _growth(work: Workload, options: argparse.Namespace, report: Report) -> None:
+    """Seconds against candidates x images: predicted from the smallest search."""
+    population, generations = max(2, options.population_size // 2), max(1, options.generations // 2)
+    images = len(work.decoded) // 2
+    base = population, generations, images
+    sizes = {
+        "base": base,
+        "population x 2": (2 * population, generations, images),
+        "generations x 2": (population, 2 * generations, images),
+        "images x 2": (population, generations, 2 * images),
+        "all x 2": (2 * population, 2 * generations, 2 * images),
+    }
+    cases = {name: (lambda size=size: work.ours(*size)) for name, size in sizes.items()}
+    seconds = {name: statistics.median(v) for name, v in interleaved(cases, options, warm_up=1).items()}
+    unit = seconds["base"] / (population * generations * images)
+    for name, (people, times, count) in sizes.items():
+        predicted = unit * people * times * count
+        report.row(
+            f"{name}: {people} x {times} x {count}: {seconds[name]:.3g} s, predicted {predicted:.3g} s",
+            size=[people, times, count],
+            seconds=seconds[name],
+            predicted=predicted,
+        )
+
+
+def _racing(work: Workload, options: argparse.Namespace, report: Report) -> None:
+    from nni_autoformer.search.racing import Racing
+
+    size = options.population_size, options.generations, len(work.decoded)
+    found: dict[str, Any] = {}
+
+    def run(name: str, racing: Any) -> None:
+        found[name] = work.ours(*size, racing)
+
+    cases = {"full": lambda: run("full", None), "racing": lambda: run("racing", Racing(options.confidence))}
+    seconds = interleaved(cases, options, warm_up=0)
+    report.times(f"racing at {options.confidence:g}", seconds, over="racing", unit="s")
+    keep = found["full"][0].config.num_parents
+    best = {
+        name: [c.architecture for c, _ in evolution.ranking()[:keep]]
+        for name, (evolution, _) in found.items()
+    }
+    common = len({*best["full"]} & {*best["racing"]})
+    (full, everything), (raced, seen) = found["full"], found["racing"]
+    report.row(
+        f"  {raced.stopped} of {raced.answered} candidates stopped, {seen} of {everything} image evaluations "
+        f"({100 * seen / everything:.1f} %); {common} of the best {keep} are the same, the winner "
+        f"{'too' if best['full'][:1] == best['racing'][:1] else 'NOT'}",
+        stopped=raced.stopped,
+        seen=seen,
+        everything=everything,
+        common=common,
+        keep=keep,
+        best=[full.best()[1], raced.best()[1]],
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main())

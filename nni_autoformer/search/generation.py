@@ -1,0 +1,189 @@
+"""A generation's candidates evaluated together, image batch by image batch, and raced against each other."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from tqdm.auto import tqdm
+
+from ..architecture import Architecture
+from ..data.pixels import normalise
+from ..devices import AUTOCAST
+from ..files import digest
+from ..model import AutoFormer
+from .accuracy import named_right
+from .batches import Batches
+from .evolution import Candidate, Evolution
+from .outcomes import Outcomes
+from .population import Population, Slices
+from .racing import Race, Racing, balanced_order
+
+if TYPE_CHECKING:
+    from .evaluator import SubnetEvaluator
+
+_logger = logging.getLogger("nni.autoformer")
+
+OUTCOMES_FILE = "outcomes.npz"
+
+SAVE_INTERVAL = 10.0
+"""Seconds after which a generation that is still being evaluated is saved."""
+
+PARTS = 32
+"""A generation may be saved after about so many parts of the images."""
+
+
+class Generations:
+    """Evaluates the candidates of a search on a live supernet, a generation at a time.
+
+    A batch of images is read and normalised once for all candidates, and what these have in common is
+    computed once, see `Population`. What is known of a generation is saved now and then, so a search that is
+    killed loses seconds, and ends as if it had not been.
+
+    Args:
+        supernet: a trained supernet; is moved to the evaluator's device and set to evaluation mode.
+        evaluator: the images, and where and how to compute.
+        evolution: the search; knows the best so far.
+        folder: where outcomes are saved; None keeps them in memory.
+        racing: stop candidates early; None evaluates each on all images.
+        progress: show a bar per generation.
+    """
+
+    def __init__(
+        self,
+        supernet: AutoFormer,
+        evaluator: SubnetEvaluator,
+        evolution: Evolution,
+        folder: Path | None = None,
+        racing: Racing | None = None,
+        progress: bool = True,
+    ) -> None:
+        self.evaluator, self.evolution, self.racing = evaluator, evolution, racing
+        self.supernet = supernet.to(evaluator.device).eval()
+        self.path = None if folder is None else folder / OUTCOMES_FILE
+        self.progress = progress
+        images, space, seed = evaluator.images, supernet.space, evolution.config.seed
+        self._order = (
+            None if racing is None else torch.from_numpy(balanced_order(images.targets.numpy(), seed))
+        )
+        self.outcomes = Outcomes(
+            len(images),
+            {
+                "images": digest([*images.identifiers, *map(str, images.targets.tolist())]),
+                "precision": evaluator.precision,
+                "racing": None if racing is None else asdict(racing) | {"seed": seed},
+            },
+        )
+        if self.path is not None:
+            self.outcomes.load(self.path)
+        self._saved = time.monotonic()
+        self._batches = Batches.of(
+            evaluator.batch_size, space.architecture("largest"), space.model, evaluator.device
+        )
+
+    def evaluate(self, candidates: Sequence[Candidate]) -> dict[Architecture, dict[str, Any]]:
+        """Evaluate candidates of one generation: all that it still has to evaluate.
+
+        Returns:
+            For each architecture what `Outcomes.metric` gives.
+
+        Raises:
+            ConfigError: the device has too little memory.
+        """
+        generation = candidates[0].generation
+        architectures = [candidate.architecture for candidate in candidates]
+        best = [] if self.racing is None else self.evolution.parents()
+        told = [c.architecture for c, _ in self.evolution.ranking() if c.generation == generation]
+        self.outcomes.keep({*best, *told, *architectures})
+        best_rows, rows = self.outcomes.rows(best), self.outcomes.rows(architectures)
+        slices = Slices(self.supernet)
+        self._finish(slices, best_rows, "evaluate the best again")  # the folder may have lost them
+        if len(self._open(rows)):
+            if self.racing is None:
+                self._finish(slices, rows, f"generation {generation}")
+            else:
+                self._race(self.racing, slices, rows, best_rows, generation)
+            self._save()
+        return {architecture: self.outcomes.metric(architecture) for architecture in architectures}
+
+    def _open(self, rows: np.ndarray) -> np.ndarray:
+        outcomes = self.outcomes
+        return rows[(outcomes.seen[rows] < outcomes.images) & ~outcomes.stopped[rows]]
+
+    def _finish(self, slices: Slices, rows: np.ndarray, description: str) -> None:
+        rows = self._open(rows)
+        with self._bar(rows, description) as bar:
+            self._advance(slices, rows, self.outcomes.images, bar)
+
+    def _race(
+        self, racing: Racing, slices: Slices, rows: np.ndarray, best: np.ndarray, generation: int
+    ) -> None:
+        """Race on; looks that a killed search has had already stop nobody a second time."""
+        outcomes = self.outcomes
+        keep = self.evolution.config.num_parents
+        judge = Race(racing, keep, outcomes.images, outcomes.first[best])
+        with self._bar(self._open(rows), f"generation {generation}") as bar:
+            for look in racing.looks(outcomes.images):
+                active = rows[~outcomes.stopped[rows]]
+                self._advance(slices, active, look, bar)
+                if look == outcomes.images:
+                    break
+                lost = active[judge.losers(outcomes.first[active, :look])]
+                outcomes.stopped[lost], outcomes.seen[lost] = True, look
+                bar.total -= len(lost) * (outcomes.images - look)
+        seen, everything = int(outcomes.seen[rows].sum()), len(rows) * outcomes.images
+        _logger.info(
+            "Race of generation %d: %d of %d candidates stopped, %d of %d image evaluations (%.1f %%).",
+            *(generation, outcomes.stopped[rows].sum(), len(rows), seen, everything, 100 * seen / everything),
+        )
+
+    def _bar(self, rows: np.ndarray, description: str) -> tqdm:
+        total = int((self.outcomes.images - self.outcomes.seen[rows]).sum())
+        disable = not self.progress or not total
+        return tqdm(total=total, desc=description, unit="image", leave=False, disable=disable)
+
+    def _advance(self, slices: Slices, rows: np.ndarray, until: int, bar: tqdm) -> None:
+        """Evaluate subnets up to a number of images; those that have seen as many go together."""
+        seen = self.outcomes.seen
+        for start in np.unique(seen[rows][seen[rows] < until]).tolist():
+            together = rows[seen[rows] == start]
+            architectures = [self.outcomes.architectures[row] for row in together]
+            population = Population(slices, architectures)
+            while start < until:
+                part = self._batches.size * -(-self.outcomes.images // (PARTS * self._batches.size))
+                stop = min(start + part, until)
+                self._evaluate(population, together, start, stop, bar)
+                seen[together] = start = stop
+                if time.monotonic() > self._saved + SAVE_INTERVAL:
+                    self._save()
+
+    def _evaluate(self, population: Population, rows: np.ndarray, start: int, stop: int, bar: tqdm) -> None:
+        evaluator, images = self.evaluator, self.evaluator.images
+        device, dtype = evaluator.device, AUTOCAST[evaluator.precision]
+        # marked on the device, and read back once: reading for every batch would make it wait
+        right = torch.zeros(2, len(rows), stop - start, dtype=torch.bool, device=device)
+
+        def step(first: int, end: int) -> None:
+            chosen = slice(first, end) if self._order is None else self._order[first:end]
+            batch = images.images[chosen].to(device, non_blocking=True)
+            targets = images.targets[chosen].to(device, non_blocking=True)
+            for number, logits in population.logits(normalise(batch, evaluator.mean, evaluator.std)):
+                named = named_right(logits, targets)
+                right[0, number, first - start : end - start] = named[:, 0]
+                right[1, number, first - start : end - start] = named.any(dim=-1)
+            bar.update((end - first) * len(rows))
+
+        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
+            self._batches.run(step, start, stop)
+        self.outcomes.first[rows, start:stop], self.outcomes.five[rows, start:stop] = right.cpu().numpy()
+
+    def _save(self) -> None:
+        self._saved = time.monotonic()
+        if self.path is not None:
+            self.outcomes.save(self.path)
