@@ -24,8 +24,8 @@ def add_recipe(parser: argparse.ArgumentParser) -> None:
         "recipe": parser.add_argument_group(
             "recipe",
             "defaults: the paper's, or for images up to 64 pixels 100 epochs, --lr-base 4e-3, "
-            "--drop-path 0.05, --sched-on-updates, and neither --aa, --aug-repeats, --reprob, --mixup nor --cutmix. 'none' "
-            "takes an optional value away.",
+            "--drop-path 0.05, --sched-on-updates, and neither --aa, --aug-repeats, --reprob, --mixup nor "
+            "--cutmix. 'none' takes an optional value away.",
         )
     }
     groups["recipe"].add_argument(

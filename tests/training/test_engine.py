@@ -1,4 +1,4 @@
-"""What a training of the toy supernet does with the recipe's other values, and how a long one is looked after."""
+"""The recipe's other values in a training of the toy supernet, and how a long training is looked after."""
 
 import csv
 import json
@@ -47,11 +47,31 @@ def interrupt(monkeypatch):
     return at
 
 
-EVERYTHING = (
-    "--aa rand-m9-mstd0.5-inc1 --mixup 0.8 --cutmix 1.0 --mixup-mode elem --reprob 0.5 --aug-repeats 2 "
-    "--grad-accum-steps 2 --clip-grad 1 --model-ema --model-ema-decay 0.9 --sampling sandwich "
-    "--sandwich-random 1"
-).split()
+EVERYTHING = [
+    "--aa",
+    "rand-m9-mstd0.5-inc1",
+    "--mixup",
+    "0.8",
+    "--cutmix",
+    "1.0",
+    "--mixup-mode",
+    "elem",
+    "--reprob",
+    "0.5",
+    "--aug-repeats",
+    "2",
+    "--grad-accum-steps",
+    "2",
+    "--clip-grad",
+    "1",
+    "--model-ema",
+    "--model-ema-decay",
+    "0.9",
+    "--sampling",
+    "sandwich",
+    "--sandwich-random",
+    "1",
+]
 
 
 def terminate():

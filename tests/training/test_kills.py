@@ -1,4 +1,4 @@
-"""Trainings that end before they should: kills at any moment, a full disk, a disk that can no longer be written."""
+"""Trainings that end before they should: kills at any moment, a full disk, a forbidden folder."""
 
 import json
 import os
@@ -98,10 +98,25 @@ while True:
 print(json.dumps({"kills": kills, "torn": torn, "runs": runs}))
 """
 
-FLAGS = (
-    "--epochs 6 --model-ema --model-ema-decay 0.9 --mixup 0.8 --reprob 0.25 --grad-accum-steps 2 --batch-size 4 "
-    "--checkpoint-every 2 --keep 1"
-).split()
+FLAGS = [
+    "--epochs",
+    "6",
+    "--model-ema",
+    "--model-ema-decay",
+    "0.9",
+    "--mixup",
+    "0.8",
+    "--reprob",
+    "0.25",
+    "--grad-accum-steps",
+    "2",
+    "--batch-size",
+    "4",
+    "--checkpoint-every",
+    "2",
+    "--keep",
+    "1",
+]
 
 
 @pytest.mark.slow

@@ -53,7 +53,18 @@ around(Saving, "on_train_epoch_end", epoch)
 around(NamedAccuracies, "update", lambda self, name, logits, targets: note("validated", name, len(targets)))
 sys.exit(main(sys.argv[1:]))
 """
-PLAIN = "--drop-path 0 --hflip 0 --crop-padding 0 --selection 5-per-class --epochs 3".split()
+PLAIN = [
+    "--drop-path",
+    "0",
+    "--hflip",
+    "0",
+    "--crop-padding",
+    "0",
+    "--selection",
+    "5-per-class",
+    "--epochs",
+    "3",
+]
 SPACE_OF_15 = 15  # images of the selection: no whole number for 2 or 4 ranks
 
 
@@ -154,10 +165,21 @@ def evaluated(toy, output):
 @pytest.mark.slow
 def test_a_killed_rank_is_started_again_and_two_machines_do_the_same(toy, tmp_path, torchrun):
     """With mixing, a moving average and accumulated micro-batches; bit for bit."""
-    flags = (
-        "--batch-size 2 --grad-accum-steps 2 --mixup 0.8 --reprob 0.5 --model-ema --sampling sandwich "
-        "--sandwich-random 1"
-    ).split()
+    flags = [
+        "--batch-size",
+        "2",
+        "--grad-accum-steps",
+        "2",
+        "--mixup",
+        "0.8",
+        "--reprob",
+        "0.5",
+        "--model-ema",
+        "--sampling",
+        "sandwich",
+        "--sandwich-random",
+        "1",
+    ]
     launch = ["--standalone", "--nproc_per_node", "2", "--max_restarts", "1"]
     _, notes = torchrun(tmp_path / "whole", flags, launch)
     assert len(of_kind(notes[1], "step")) == 15

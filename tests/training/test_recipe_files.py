@@ -103,7 +103,7 @@ def test_a_bad_file_names_file_and_key(tmp_path, text, words):
 
 
 def test_an_unknown_recipe_names_the_known_ones():
-    with pytest.raises(ConfigError, match="no packaged recipe of this name .there are finetune, "):
+    with pytest.raises(ConfigError, match=r"no packaged recipe of this name .there are finetune, "):
         recipe_values("papre")
 
 
