@@ -61,3 +61,13 @@ def test_the_digest_depends_on_every_line_and_their_order():
     assert digest(["a", "b"]) != digest(["b", "a"]) != digest(["ab"])
     # sha256 of "a\n"
     assert digest(["a"]) == "87428fc522803d31065e7bce3cf03fe475096631e5e07bbd7a0fde60c4cf25c7"
+
+
+def test_others_may_read_what_was_written_as_the_user_s_mask_allows(tmp_path):
+    import torch
+    from safetensors.torch import save_file
+
+    (tmp_path / "plain").write_text("")
+    with replacing(tmp_path / "weights.safetensors") as temporary:
+        save_file({"weight": torch.zeros(2)}, temporary)
+    assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode

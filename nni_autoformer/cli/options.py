@@ -133,9 +133,10 @@ def add_evaluation(parser: argparse.ArgumentParser) -> None:
 
 
 def _batch_size(text: str) -> BatchSize:
-    from ..search.batches import parse_batch_size
-
-    return parse_batch_size(text)
+    try:
+        return "auto" if text == "auto" else int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"'{text}' is neither a whole number nor 'auto'") from None
 
 
 def add_images(parser: argparse.ArgumentParser) -> None:

@@ -77,6 +77,6 @@ def _words(flag: str, action: argparse.Action, value: Any) -> list[str]:
 
 def _text(value: Any, action: argparse.Action) -> str:
     # NNI's random numbers are floats, also where a whole one is meant
-    if action.type is int and isinstance(value, float) and value.is_integer():
+    if action.type is not float and isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)

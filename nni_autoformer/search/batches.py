@@ -24,15 +24,6 @@ CPU_BYTES = 64 << 20
 """About what a CPU's caches hold, a few times over: a larger batch waits for memory."""
 
 
-def parse_batch_size(text: str) -> BatchSize:
-    """Read the flag.
-
-    Raises:
-        ValueError: it is neither a number nor 'auto'.
-    """
-    return "auto" if text == "auto" else int(text)
-
-
 def auto_batch_size(architecture: Architecture, model: ModelConfig, device: torch.device) -> int:
     """A power of two: on a GPU what half of its free memory holds, up to 1024; on a CPU, where more is no
     faster, what about 64 MiB hold, up to 256, so that it does not depend on what else runs.
