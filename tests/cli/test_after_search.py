@@ -3,10 +3,12 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 import timm
@@ -21,7 +23,7 @@ from nni_autoformer.cli.overrides import overrides_of
 from nni_autoformer.cli.recipe_flags import recipe_of
 from nni_autoformer.nn.layers import Head
 from nni_autoformer.nn.subnet import Subnet
-from nni_autoformer.training.recipe import Recipe
+from nni_autoformer.training.recipe import Recipe, packaged_recipes, recipe_values
 from nni_autoformer.training.start import fitted_head, fresh_subnet
 
 SHORT = "--epochs 2 --batch-size 8 --device cpu"
@@ -285,6 +287,16 @@ def test_the_default_recipes():
     assert Recipe.for_space(tiny, "finetune", epochs=2).warmup == 0
     assert Recipe.for_space(small, "retrain") == Recipe.for_space(small)
     assert Recipe.for_space(small, "finetune").peak_lr() == pytest.approx(1e-4)
+
+
+@pytest.mark.parametrize("name", packaged_recipes())
+def test_the_command_at_the_top_of_a_recipe_is_understood(name):
+    folder = Path(__file__).parents[2] / "recipes"
+    (line,) = [line for line in (folder / f"{name}.yaml").read_text().splitlines() if "--output" in line]
+    words = re.split(r"nni[-_]autoformer ", line)[1].split()
+    arguments = build_parser().parse_args(words)
+    space = SearchSpace.load("small" if words[0] == "finetune" else arguments.space)
+    assert recipe_of(arguments, space, words[0]) == Recipe(**recipe_values(name))
 
 
 @pytest.mark.parametrize("command", ["retrain --space tiny", "finetune --checkpoint x"])
