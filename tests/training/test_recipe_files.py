@@ -10,7 +10,7 @@ from nni_autoformer.cli import build_parser
 from nni_autoformer.cli.overrides import overrides_of
 from nni_autoformer.cli.recipe_flags import recipe_of
 from nni_autoformer.training.knobs import knobs_of
-from nni_autoformer.training.recipe import Recipe, packaged_recipes, recipe_values
+from nni_autoformer.training.recipe import NETWORK, SUPERNET, Recipe, packaged_recipes, recipe_values
 
 TRAIN = "train --output run --space"
 
@@ -54,17 +54,19 @@ def test_flags_come_before_the_file_and_the_file_before_the_space(tmp_path):
 def test_every_value_has_a_flag_and_every_flag_takes_an_nni_parameter():
     parser = build_parser()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
-    options = commands["train"]._option_string_actions
     other = {int: 2.0, float: 0.5, bool: True, str: "x", tuple: [0.25, 0.5]}
-    for name, entry in knobs_of(Recipe).items():
-        assert f"--{entry.flag}" in options
-        for parameter in (name, entry.flag):
-            value = other[entry.kind]
-            words, sample = overrides_of(parser, ["train"], {parameter: value})
-            assert not sample
-            arguments = parser.parse_args([*f"{TRAIN} cifar".split(), *words])
-            got = getattr(arguments, name)
-            assert got == value and type(got) is (list if entry.kind is tuple else entry.kind)
+    for task, others in (("train", NETWORK), ("retrain", SUPERNET), ("finetune", SUPERNET)):
+        options = commands[task]._option_string_actions
+        command = "finetune --output run --checkpoint" if task == "finetune" else TRAIN.replace("train", task)
+        for name, entry in knobs_of(Recipe).items():
+            assert (f"--{entry.flag}" in options) == (entry.group != others)
+            for parameter in (name, entry.flag) if entry.group != others else ():
+                value = other[entry.kind]
+                words, sample = overrides_of(parser, [task], {parameter: value})
+                assert not sample
+                arguments = parser.parse_args([*f"{command} cifar".split(), *words])
+                got = getattr(arguments, name)
+                assert got == value and type(got) is (list if entry.kind is tuple else entry.kind)
     words, _ = overrides_of(parser, ["train"], {"model_ema": False, "aa": "none"})
     assert words == ["--no-model-ema", "--aa=none"]
 
