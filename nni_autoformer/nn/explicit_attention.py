@@ -5,8 +5,8 @@ tokens of an image:
 
 * Attention probabilities are kept instead of computed again, and keys and values get no gradient on their
   one-hot channels: 4.9 products as wide as a head in the backward pass instead of 7.5.
-* The products of all queries with all offsets are one matrix product. Query row r needs offsets -r .. R-1-r of
-  it: a view whose row stride is one short of the true one, so that each row starts one offset earlier.
+* The products of all queries with all offsets are one matrix product. Query row r needs offsets -r .. R-1-r
+  of it: a view whose row stride is one short of the true one, so that each row starts one offset earlier.
 
     offsets      -2 -1  0  1  2        channels   0  1  2
     query row 0         a  b  c     →             a  b  c

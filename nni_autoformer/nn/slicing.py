@@ -13,7 +13,9 @@ values), which the plain layers know.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..architecture import HEAD_DIM, Architecture
@@ -27,9 +29,38 @@ RELATIVE_TABLES = tuple(
 )
 
 
+def leading(tensor: Tensor, *sizes: int) -> Tensor:
+    """The first entries of a tensor, along its first dimensions: `tensor[:sizes[0], :sizes[1]]`.
+
+    Indexing has one backward pass per dimension, each with a gradient of its own size to fill; this has one.
+    """
+    if tensor.shape[: len(sizes)] == sizes:
+        return tensor
+    if not (torch.is_grad_enabled() and tensor.requires_grad) or torch.compiler.is_compiling():
+        return _corner(tensor, sizes)
+    return _Leading.apply(tensor, sizes)
+
+
+def _corner(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+    return tensor[tuple(slice(size) for size in sizes)]
+
+
+class _Leading(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
+        ctx.shape, ctx.sizes = tensor.shape, sizes
+        return _corner(tensor, sizes)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        whole = gradient.new_zeros(ctx.shape)
+        _corner(whole, ctx.sizes).copy_(gradient)
+        return whole, None
+
+
 def patch_embed(get: Get, embed_dim: int) -> dict[str, Tensor]:
     """The first `embed_dim` filters."""
-    return {key: get(key)[:embed_dim] for key in ("proj.weight", "proj.bias")}
+    return {key: leading(get(key), embed_dim) for key in ("proj.weight", "proj.bias")}
 
 
 def tokens(get: Get, embed_dim: int, absolute_position: bool) -> dict[str, Tensor]:
@@ -40,18 +71,18 @@ def tokens(get: Get, embed_dim: int, absolute_position: bool) -> dict[str, Tenso
 
 def layer_norm(get: Get, embed_dim: int) -> dict[str, Tensor]:
     """The first `embed_dim` channels."""
-    return {key: get(key)[:embed_dim] for key in ("weight", "bias")}
+    return {key: leading(get(key), embed_dim) for key in ("weight", "bias")}
 
 
 def attention(get: Get, embed_dim: int, num_heads: int, relative_position: bool) -> dict[str, Tensor]:
     """The first `num_heads` heads on the first `embed_dim` channels; the relative position is used whole."""
     width = HEAD_DIM * num_heads
-    interleaved = get("qkv.weight")[: 3 * width, :embed_dim].reshape(width, 3, embed_dim)
+    interleaved = leading(get("qkv.weight"), 3 * width, embed_dim).reshape(width, 3, embed_dim)
     tensors = {
         "qkv.weight": interleaved.transpose(0, 1).reshape(3 * width, embed_dim),
-        "qkv.bias": get("qkv.bias")[: 3 * width],
-        "proj.weight": get("proj.weight")[:embed_dim, :width],
-        "proj.bias": get("proj.bias")[:embed_dim],
+        "qkv.bias": leading(get("qkv.bias"), 3 * width),
+        "proj.weight": leading(get("proj.weight"), embed_dim, width),
+        "proj.bias": leading(get("proj.bias"), embed_dim),
     }
     if relative_position:
         tensors |= {key: get(key) for key in RELATIVE_TABLES}
@@ -61,10 +92,10 @@ def attention(get: Get, embed_dim: int, num_heads: int, relative_position: bool)
 def mlp(get: Get, embed_dim: int, hidden_features: int) -> dict[str, Tensor]:
     """The first `hidden_features` hidden channels on the first `embed_dim` channels."""
     return {
-        "fc1.weight": get("fc1.weight")[:hidden_features, :embed_dim],
-        "fc1.bias": get("fc1.bias")[:hidden_features],
-        "fc2.weight": get("fc2.weight")[:embed_dim, :hidden_features],
-        "fc2.bias": get("fc2.bias")[:embed_dim],
+        "fc1.weight": leading(get("fc1.weight"), hidden_features, embed_dim),
+        "fc1.bias": leading(get("fc1.bias"), hidden_features),
+        "fc2.weight": leading(get("fc2.weight"), embed_dim, hidden_features),
+        "fc2.bias": leading(get("fc2.bias"), embed_dim),
     }
 
 
