@@ -71,7 +71,6 @@ class _ExplicitAttention(torch.autograd.Function):
         _, batch, heads, tokens, width = wide.shape
         query, key, value = wide.flatten(1, 2).unbind(0)
         of_qkv = gradient.new_empty(batch, tokens, 3, heads, HEAD_DIM)
-        of_query, of_key, of_value = of_qkv.permute(2, 0, 3, 1, 4)  # each (batch, heads, tokens, 64)
 
         of_attended = gradient.new_empty(batch * heads, tokens, width)
         by_head = gradient.view(batch, tokens, heads, HEAD_DIM).transpose(1, 2)
@@ -80,17 +79,21 @@ class _ExplicitAttention(torch.autograd.Function):
         _to_channels(of_result @ value_table.t(), of_attended, ctx.grid_size)
         of_value_table = mass.flatten(0, 1).t() @ of_result
 
-        narrow = torch.bmm(probabilities.transpose(1, 2), of_attended[..., :HEAD_DIM])
-        of_value.copy_(narrow.view_as(of_value))
-        of_probabilities = torch.bmm(of_attended, value.transpose(1, 2))
-        of_logits = torch._softmax_backward_data(of_probabilities, probabilities, -1, wide.dtype)
-        torch.bmm(of_logits.transpose(1, 2), query[..., :HEAD_DIM], out=narrow)
-        of_key.copy_(narrow.view_as(of_key))
+        narrow = gradient.new_empty(2, batch * heads, tokens, HEAD_DIM)  # of keys and values
+        torch.bmm(probabilities.transpose(1, 2), of_attended[..., :HEAD_DIM], out=narrow[1])
+        of_logits = torch.bmm(of_attended, value.transpose(1, 2))
+        torch.ops.aten._softmax_backward_data.out(
+            of_logits, probabilities, -1, wide.dtype, grad_input=of_logits
+        )
+        torch.bmm(of_logits.transpose(1, 2), query[..., :HEAD_DIM], out=narrow[0])
+        of_qkv[:, :, 1:] = narrow.view(2, batch, heads, tokens, HEAD_DIM).permute(1, 3, 0, 2, 4)
+
         of_wide_query = torch.bmm(of_logits, key, out=of_attended)
         of_products = _to_offsets(of_wide_query, key_table, ctx.grid_size).flatten(0, 1)
         of_key_table = of_products.t() @ _head(query)
         of_scaled = torch.addmm(_head(of_wide_query), of_products, key_table)
-        torch.mul(of_scaled.view_as(of_query), HEAD_DIM**-0.5, out=of_query)
+        of_scaled = of_scaled.view(batch, heads, tokens, HEAD_DIM).transpose(1, 2)
+        torch.mul(of_scaled, HEAD_DIM**-0.5, out=of_qkv[:, :, 0])
         return of_qkv, of_key_table, of_value_table, None, None
 
 

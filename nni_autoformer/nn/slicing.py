@@ -30,32 +30,34 @@ RELATIVE_TABLES = tuple(
 
 
 def leading(tensor: Tensor, *sizes: int) -> Tensor:
-    """The first entries of a tensor, along its first dimensions: `tensor[:sizes[0], :sizes[1]]`.
+    """The first entries of a tensor along its first dimensions, `tensor[:sizes[0], :sizes[1]]`, as a view.
 
-    Indexing has one backward pass per dimension, each with a gradient of its own size to fill; this has one.
+    Indexing has one backward pass per dimension, and each fills a gradient of its own; this has one.
     """
     if tensor.shape[: len(sizes)] == sizes:
         return tensor
-    if not (torch.is_grad_enabled() and tensor.requires_grad) or torch.compiler.is_compiling():
-        return _corner(tensor, sizes)
-    return _Leading.apply(tensor, sizes)
-
-
-def _corner(tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
-    return tensor[tuple(slice(size) for size in sizes)]
+    once = len(sizes) == 1 or not (torch.is_grad_enabled() and tensor.requires_grad)
+    if once or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return tensor[tuple(slice(size) for size in sizes)]
+    return _Leading.apply(tensor, *sizes)
 
 
 class _Leading(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, tensor: Tensor, sizes: tuple[int, ...]) -> Tensor:
-        ctx.shape, ctx.sizes = tensor.shape, sizes
-        return _corner(tensor, sizes)
+    """A corner of a matrix."""
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        whole = gradient.new_zeros(ctx.shape)
-        _corner(whole, ctx.sizes).copy_(gradient)
-        return whole, None
+    def forward(ctx: Any, tensor: Tensor, rows: int, columns: int) -> Tensor:
+        ctx.shape = tensor.shape
+        return tensor[:rows, :columns]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        rows, columns = gradient.shape
+        whole = gradient.new_empty(ctx.shape)
+        whole[:rows, :columns] = gradient
+        whole[:rows, columns:] = 0
+        whole[rows:] = 0
+        return whole, None, None
 
 
 def patch_embed(get: Get, embed_dim: int) -> dict[str, Tensor]:
