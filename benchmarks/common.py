@@ -130,7 +130,12 @@ class Report:
             for name, median in medians.items()
         ]
         self.row(
-            f"{title}: {', '.join(parts)}", title=title, over=over, median_s=medians, ratios=ratios, s=dict(seconds)
+            f"{title}: {', '.join(parts)}",
+            title=title,
+            over=over,
+            median_s=medians,
+            ratios=ratios,
+            s=dict(seconds),
         )
 
     def finish(self) -> int:

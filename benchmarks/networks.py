@@ -17,6 +17,7 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from nni_autoformer import Architecture, AutoFormer, SearchSpace, Subnet, build_supernet
+from nni_autoformer.space import ModelConfig
 
 DROP_PATH = 0.1
 
@@ -97,26 +98,38 @@ def timm_vit(space: SearchSpace, architecture: Architecture) -> VisionTransforme
 
 def batch(space: SearchSpace, size: int) -> tuple[Tensor, Tensor]:
     """Images and labels."""
+    return batch_of(space.model, size)
+
+
+def batch_of(model: ModelConfig, size: int) -> tuple[Tensor, Tensor]:
+    """Images and labels for a network."""
     generator = torch.Generator().manual_seed(0)
-    model = space.model
     images = torch.randn(size, model.in_chans, *model.img_size, generator=generator)
     return images, torch.randint(model.num_classes, (size,), generator=generator)
 
 
-def training_step(network: nn.Module, images: Tensor, labels: Tensor, fused: bool = False) -> Callable[[], None]:
+def training_step(
+    network: nn.Module,
+    images: Tensor,
+    labels: Tensor,
+    fused: bool = False,
+    call: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[[], None]:
     """Forward, backward and AdamW on a batch, as a function.
 
     Args:
         network: trains all of its parameters that a subnet uses.
         images, labels: of the batch.
         fused: torch's fused AdamW instead of its default.
+        call: what computes the logits, for instance the compiled network; None for the network.
     """
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, weight_decay=0.05, fused=fused or None)
+    forward = call or network
 
     def step() -> None:
         optimizer.zero_grad()
-        F.cross_entropy(network(images), labels).backward()
+        F.cross_entropy(forward(images), labels).backward()
         optimizer.step()
 
     return step

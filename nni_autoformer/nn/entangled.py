@@ -68,6 +68,10 @@ class Entangled(MixedOperation):
         """The largest choice: the size at which the layer is built."""
         return max(value_choice.grid())
 
+    def current_tensors(self) -> dict[str, Tensor]:
+        """The plain layer's tensors for the sizes that are set now."""
+        return self.sliced(*(self.forward_argument(name) for name in self.argument_list))
+
     def freeze_weight(self, **arguments: Any) -> dict[str, Tensor]:
         """What NNI loads into the plain layer when it freezes the space to one sample."""
         return self.sliced(*(arguments[name] for name in self.argument_list))

@@ -200,12 +200,17 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
+    def mask(self, x: Tensor) -> Tensor | None:
+        """What the branch of each image is multiplied with, (batch, 1, ...), or None where nothing drops."""
+        if not self.training or self.rate == 0:
+            return None
+        keep = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        return keep.div_(1 - self.rate)
+
     def forward(self, x: Tensor) -> Tensor:
         """(batch, ...) to the same shape."""
-        if not self.training or self.rate == 0:
-            return x
-        keep = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - self.rate)
-        return x * keep.div_(1 - self.rate)
+        mask = self.mask(x)
+        return x if mask is None else x * mask
 
     def extra_repr(self) -> str:
         """The rate, in the printed module."""

@@ -108,10 +108,14 @@ class RelativePosition2D(nn.Module):
         """A vector for each offset that the grid has: 2 rows - 1 vertical ones, 2 columns - 1 horizontal
         ones, each from the most negative, and the class token's, (2 rows + 2 columns - 1, 64).
         """
-        vertical, horizontal = self.embeddings_table_v, self.embeddings_table_h
-        return torch.cat(
-            (vertical[grid.row_offsets], horizontal[grid.column_offsets], vertical[:1] + horizontal[:1])
-        )
+        return offset_table(self.embeddings_table_v, self.embeddings_table_h, grid)
+
+
+def offset_table(vertical: Tensor, horizontal: Tensor, grid: TokenGrid) -> Tensor:
+    """What `RelativePosition2D` gives, from its two tables."""
+    return torch.cat(
+        (vertical[grid.row_offsets], horizontal[grid.column_offsets], vertical[:1] + horizontal[:1])
+    )
 
 
 _kernel = "auto"
