@@ -35,11 +35,16 @@ class CompiledBlocks:
         failure: why the blocks run uncompiled, or None.
     """
 
-    def __init__(self, report: Callable[[str], None], backend: str) -> None:
+    def __init__(self, device: torch.device, report: Callable[[str], None], backend: str) -> None:
         self.shapes: dict[tuple[Any, ...], float] = {}
         self.failure: str | None = None
         self._report = report
-        self._compiled = torch.compile(block_function, dynamic=False, backend=backend)
+        self._compiled: Callable[..., Tensor] = block_function
+        try:
+            _try_compiler(device, backend)
+            self._compiled = torch.compile(block_function, dynamic=False, backend=backend)
+        except Exception as error:  # whatever the compiler's toolchain raises
+            self._fall_back(error)
 
     @property
     def seconds(self) -> float:
@@ -51,7 +56,9 @@ class CompiledBlocks:
         masks = block.drop_path.mask(x), block.drop_path.mask(x)
         tensors = block_tensors(block)
         width = tensors["attn.proj.weight"].shape[1]
-        arguments = (x, tensors, width // HEAD_DIM, block.norm1.eps, block.attn.token_grid, *masks)
+        norm: Any = block.norm1
+        attn: Any = block.attn
+        arguments: Any = (x, tensors, width // HEAD_DIM, norm.eps, attn.token_grid, *masks)
         if self.failure is not None:
             return block_function(*arguments)
         hidden = len(tensors["mlp.fc1.bias"])
@@ -91,15 +98,10 @@ def compile_blocks(
         report: takes the sentences.
         backend: of `torch.compile`.
     """
-    blocks = CompiledBlocks(report, backend)
     _raise_recompile_limit()
-    try:
-        _try_compiler(next(network.parameters()).device, backend)
-    except Exception as error:
-        blocks._fall_back(error)
-        return blocks
+    blocks = CompiledBlocks(next(network.parameters()).device, report, backend)
     for block in network.modules():
-        if isinstance(block, Block):
+        if isinstance(block, Block) and blocks.failure is None:
             block.forward = functools.partial(blocks.run, block)  # type: ignore[method-assign]
     return blocks
 

@@ -94,7 +94,7 @@ class Entangled(MixedOperation):
 
 def _linear(tensors: Mapping[str, Tensor], name: str) -> LinearMap:
     weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    return lambda x: F.linear(x, weight, bias)
+    return lambda x: slicing.corner_linear(x, weight, bias)
 
 
 class EntangledPatchEmbed(Entangled, PatchEmbed):
@@ -186,7 +186,7 @@ class EntangledHead(Entangled, Head):
 
     def forward_with_args(self, in_features: int, x: Tensor) -> Tensor:
         tensors = self.sliced(in_features)
-        return F.linear(x, tensors["weight"], tensors["bias"])
+        return slicing.corner_linear(x, tensors["weight"], tensors["bias"])
 
 
 ENTANGLED_LAYERS: tuple[type[Entangled], ...] = (

@@ -44,8 +44,9 @@ def test_equals_the_blocks_with_all_gradients_and_compiles_each_shape_once(relat
     assert len(compiled.shapes) == len(sentences) == 4
     assert "compiled block shape 4: 80 channels, 3 heads" in sentences[-1]
 
+    model = supernet.space.model
     subnet = supernet.extract(supernet.space.smallest).eval()
-    images = torch.randn(2, 1, 8, 8)
+    images = torch.randn(2, model.in_chans, *model.img_size)
     before = subnet(images)
     of_subnet = compile_blocks(subnet, sentences.append, "aot_eager")
     torch.testing.assert_close(subnet(images), before)
