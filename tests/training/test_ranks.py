@@ -124,7 +124,9 @@ def test_ranks_train_what_one_process_trains(toy, toy_command, tmp_path, torchru
 
     counts = [of_kind(notes[rank], "validated") for rank in range(ranks)]
     for name in ("smallest", "middle", "largest"):
-        assert sum(n for entries in counts for key, n in entries if key == f"val_acc/{name}") == 3 * SPACE_OF_15
+        assert (
+            sum(n for entries in counts for key, n in entries if key == f"val_acc/{name}") == 3 * SPACE_OF_15
+        )
     accuracies = load_supernet(output / "supernet.safetensors")[1].run["metrics"]
     assert evaluated(toy, output) == pytest.approx(
         {key: 100 * value for key, value in accuracies.items() if key.startswith("val_acc/")}, abs=1e-4
