@@ -9,6 +9,7 @@ races, and the best ones that both find are compared.
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
 import sys
 import tempfile
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from .common import Report, interleaved, parser, use_threads
 
@@ -91,7 +93,8 @@ class Workload:
         parts = (self.decoded.images[:images], self.decoded.targets[:images])
         chosen = replace(self.decoded, images=parts[0], targets=parts[1], identifiers=[])
         evaluator = SubnetEvaluator(chosen, self.mean, self.std, device="cpu")
-        with tempfile.TemporaryDirectory() as folder:
+        # NNI reads a list of all experiments ever made in the user's home
+        with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, HOME=folder):
             strategy = EvolutionStrategy(evolution, folder, progress=False, racing=racing)
             run_experiment(self.supernet, evaluator, strategy, folder)
             return evolution, strategy.folder.image_evaluations()

@@ -34,10 +34,10 @@ def test_both_have_the_same_code_links_and_tables():
 
 
 COMMANDS = [
-    line.split("nni-autoformer ", 1)[1].split()
+    re.split(r"nni[-_]autoformer ", line, maxsplit=1)[1].split()
     for block in blocks(ENGLISH)
     for line in block
-    if "nni-autoformer " in line
+    if re.search(r"nni[-_]autoformer [a-z]", line) and "import" not in line
 ]
 
 

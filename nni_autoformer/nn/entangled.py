@@ -68,6 +68,10 @@ class Entangled(MixedOperation):
         """The largest choice: the size at which the layer is built."""
         return max(value_choice.grid())
 
+    def current_tensors(self) -> dict[str, Tensor]:
+        """The plain layer's tensors for the sizes that are set now."""
+        return self.sliced(*(self.forward_argument(name) for name in self.argument_list))
+
     def freeze_weight(self, **arguments: Any) -> dict[str, Tensor]:
         """What NNI loads into the plain layer when it freezes the space to one sample."""
         return self.sliced(*(arguments[name] for name in self.argument_list))
@@ -91,7 +95,7 @@ class Entangled(MixedOperation):
 def linear(tensors: Mapping[str, Tensor], name: str) -> LinearMap:
     """The linear map of that name among a plain layer's tensors."""
     weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    return lambda x: F.linear(x, weight, bias)
+    return lambda x: slicing.corner_linear(x, weight, bias)
 
 
 class EntangledPatchEmbed(Entangled, PatchEmbed):
@@ -183,7 +187,7 @@ class EntangledHead(Entangled, Head):
 
     def forward_with_args(self, in_features: int, x: Tensor) -> Tensor:
         tensors = self.sliced(in_features)
-        return F.linear(x, tensors["weight"], tensors["bias"])
+        return slicing.corner_linear(x, tensors["weight"], tensors["bias"])
 
 
 ENTANGLED_LAYERS: tuple[type[Entangled], ...] = (

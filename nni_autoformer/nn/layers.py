@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..architecture import HEAD_DIM
-from .relative_position import RelativePosition2D, Tables, TokenGrid, relative_attention
+from .relative_position import RelativePosition2D, TokenGrid, relative_attention
 
 LinearMap = Callable[[Tensor], Tensor]
 
@@ -41,8 +41,8 @@ def attention(
     qkv: LinearMap,
     proj: LinearMap,
     num_heads: int,
-    key_tables: Tables | None = None,
-    value_tables: Tables | None = None,
+    key_table: Tensor | None = None,
+    value_table: Tensor | None = None,
     grid: TokenGrid | None = None,
 ) -> Tensor:
     """Multi-head self-attention, with 2-D relative position where a grid is given.
@@ -52,16 +52,16 @@ def attention(
         qkv: from the channels to 3 x heads x 64, the queries of all heads first, then keys, then values.
         proj: from heads x 64 back to the channels.
         num_heads: heads of 64 channels.
-        key_tables, value_tables, grid: see `relative_attention`.
+        key_table, value_table, grid: see `relative_attention`.
     """
     batch, tokens, _ = x.shape
     joined = qkv(x).view(batch, tokens, 3, num_heads, HEAD_DIM)
-    query, key, value = joined.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, 64)
-    if grid is None or key_tables is None or value_tables is None:
-        attended = F.scaled_dot_product_attention(query, key, value)
+    if grid is None or key_table is None or value_table is None:
+        query, key, value = joined.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, 64)
+        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     else:
-        attended = relative_attention(query, key, value, key_tables, value_tables, grid)
-    return proj(attended.transpose(1, 2).reshape(batch, tokens, num_heads * HEAD_DIM))
+        attended = relative_attention(joined, key_table, value_table, grid)
+    return proj(attended)
 
 
 def mlp(x: Tensor, fc1: LinearMap, fc2: LinearMap) -> Tensor:
@@ -155,11 +155,8 @@ class Attention(nn.Module):
         """Attention with this layer's relative position and the given linear maps, see `attention`."""
         if self.token_grid is None:
             return attention(x, qkv, proj, num_heads)
-        key_tables, value_tables = (
-            self.rel_pos_embed_k(self.token_grid),
-            self.rel_pos_embed_v(self.token_grid),
-        )
-        return attention(x, qkv, proj, num_heads, key_tables, value_tables, self.token_grid)
+        key_table, value_table = self.rel_pos_embed_k(self.token_grid), self.rel_pos_embed_v(self.token_grid)
+        return attention(x, qkv, proj, num_heads, key_table, value_table, self.token_grid)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, tokens, embed_dim) to the same shape."""
@@ -203,12 +200,17 @@ class DropPath(nn.Module):
         super().__init__()
         self.rate = rate
 
+    def mask(self, x: Tensor) -> Tensor | None:
+        """What the branch of each image is multiplied with, (batch, 1, ...), or None where nothing drops."""
+        if not self.training or self.rate == 0:
+            return None
+        keep = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        return keep.div_(1 - self.rate)
+
     def forward(self, x: Tensor) -> Tensor:
         """(batch, ...) to the same shape."""
-        if not self.training or self.rate == 0:
-            return x
-        keep = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - self.rate)
-        return x * keep.div_(1 - self.rate)
+        mask = self.mask(x)
+        return x if mask is None else x * mask
 
     def extra_repr(self) -> str:
         """The rate, in the printed module."""

@@ -13,8 +13,12 @@ values), which the plain layers know.
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from ..architecture import HEAD_DIM, Architecture
 from ..space import ModelConfig
@@ -27,9 +31,100 @@ RELATIVE_TABLES = tuple(
 )
 
 
+def leading(tensor: Tensor, *sizes: int) -> Tensor:
+    """The first entries of a tensor along its first dimensions, `tensor[:sizes[0], :sizes[1]]`, as a view.
+
+    Indexing has one backward pass per dimension, and each fills a gradient of its own; this has one.
+    """
+    if tensor.shape[: len(sizes)] == sizes:
+        return tensor
+    once = len(sizes) == 1 or not (torch.is_grad_enabled() and tensor.requires_grad)
+    if once or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+        return tensor[tuple(slice(size) for size in sizes)]
+    return _Leading.apply(tensor, *sizes)
+
+
+def corner_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """`F.linear`, in training on the CPU with the weight's gradient computed where it has to stand.
+
+    The gradient of a corner is a matrix product that is then copied into a gradient of the whole weight's
+    size. If the weight is such a view, the product is written there at once.
+
+    Args:
+        x: (..., columns).
+        weight: (rows, columns), perhaps the corner of a larger matrix.
+        bias: (rows,).
+    """
+    whole = weight._base
+    wanted = (
+        torch.is_grad_enabled()
+        and whole is not None
+        and whole.is_leaf
+        and whole.requires_grad
+        and _is_corner(weight, whole)
+        and x.device.type == "cpu"
+        and x.dtype == weight.dtype
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and not torch._C._are_functorch_transforms_active()
+    )
+    if not wanted:
+        return F.linear(x, weight, bias)
+    return _CornerLinear.apply(x, whole, bias, *weight.shape)
+
+
+def _is_corner(weight: Tensor, whole: Tensor) -> bool:
+    where = (weight.storage_offset(), weight.stride())
+    return whole.ndim == 2 and where == (whole.storage_offset(), whole.stride())
+
+
+class _CornerLinear(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, whole: Tensor, bias: Tensor, rows: int, columns: int) -> Tensor:
+        ctx.save_for_backward(x, whole)
+        ctx.rows = rows
+        return F.linear(x, whole[:rows, :columns], bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        x, whole = ctx.saved_tensors
+        rows, columns = ctx.rows, x.shape[-1]
+        flat = gradient.reshape(-1, rows)
+        of_x = gradient @ whole[:rows, :columns] if ctx.needs_input_grad[0] else None
+        of_whole = _zero_outside(whole, rows, columns)
+        torch.mm(flat.t(), x.reshape(-1, columns), out=of_whole[:rows, :columns])
+        return of_x, of_whole, flat.sum(0), None, None
+
+
+def _zero_outside(like: Tensor, rows: int, columns: int) -> Tensor:
+    """A tensor that is zero but for its corner, which is not set yet."""
+    whole = torch.empty_like(like, memory_format=torch.contiguous_format)
+    whole[:rows, columns:] = 0
+    whole[rows:] = 0
+    return whole
+
+
+class _Leading(torch.autograd.Function):
+    """A corner of a matrix."""
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, rows: int, columns: int) -> Tensor:
+        ctx.save_for_backward(tensor)
+        return tensor[:rows, :columns]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        (tensor,) = ctx.saved_tensors
+        rows, columns = gradient.shape
+        whole = _zero_outside(tensor, rows, columns)
+        whole[:rows, :columns] = gradient
+        return whole, None, None
+
+
 def patch_embed(get: Get, embed_dim: int) -> dict[str, Tensor]:
     """The first `embed_dim` filters."""
-    return {key: get(key)[:embed_dim] for key in ("proj.weight", "proj.bias")}
+    return {key: leading(get(key), embed_dim) for key in ("proj.weight", "proj.bias")}
 
 
 def tokens(get: Get, embed_dim: int, absolute_position: bool) -> dict[str, Tensor]:
@@ -40,18 +135,18 @@ def tokens(get: Get, embed_dim: int, absolute_position: bool) -> dict[str, Tenso
 
 def layer_norm(get: Get, embed_dim: int) -> dict[str, Tensor]:
     """The first `embed_dim` channels."""
-    return {key: get(key)[:embed_dim] for key in ("weight", "bias")}
+    return {key: leading(get(key), embed_dim) for key in ("weight", "bias")}
 
 
 def attention(get: Get, embed_dim: int, num_heads: int, relative_position: bool) -> dict[str, Tensor]:
     """The first `num_heads` heads on the first `embed_dim` channels; the relative position is used whole."""
     width = HEAD_DIM * num_heads
-    interleaved = get("qkv.weight")[: 3 * width, :embed_dim].reshape(width, 3, embed_dim)
+    interleaved = leading(get("qkv.weight"), 3 * width, embed_dim).reshape(width, 3, embed_dim)
     tensors = {
         "qkv.weight": interleaved.transpose(0, 1).reshape(3 * width, embed_dim),
-        "qkv.bias": get("qkv.bias")[: 3 * width],
-        "proj.weight": get("proj.weight")[:embed_dim, :width],
-        "proj.bias": get("proj.bias")[:embed_dim],
+        "qkv.bias": leading(get("qkv.bias"), 3 * width),
+        "proj.weight": leading(get("proj.weight"), embed_dim, width),
+        "proj.bias": leading(get("proj.bias"), embed_dim),
     }
     if relative_position:
         tensors |= {key: get(key) for key in RELATIVE_TABLES}
@@ -61,10 +156,10 @@ def attention(get: Get, embed_dim: int, num_heads: int, relative_position: bool)
 def mlp(get: Get, embed_dim: int, hidden_features: int) -> dict[str, Tensor]:
     """The first `hidden_features` hidden channels on the first `embed_dim` channels."""
     return {
-        "fc1.weight": get("fc1.weight")[:hidden_features, :embed_dim],
-        "fc1.bias": get("fc1.bias")[:hidden_features],
-        "fc2.weight": get("fc2.weight")[:embed_dim, :hidden_features],
-        "fc2.bias": get("fc2.bias")[:embed_dim],
+        "fc1.weight": leading(get("fc1.weight"), hidden_features, embed_dim),
+        "fc1.bias": leading(get("fc1.bias"), hidden_features),
+        "fc2.weight": leading(get("fc2.weight"), embed_dim, hidden_features),
+        "fc2.bias": leading(get("fc2.bias"), embed_dim),
     }
 
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +20,9 @@ BEST_FILE = "best.yaml"
 class SearchFolder:
     """The files of one search.
 
-    The state is written by rename after every answer, so a search that is killed goes on from its last
-    answer. The list of candidates is appended to; after a resume it is written again from the state, which is
-    the newer one.
+    The state is written by rename after every answer, or after all answers that come `together`, so a search
+    that is killed goes on from its last answer. The list of candidates is appended to; after a resume it is
+    written again from the state, which is the newer one.
 
     Args:
         folder: where the files go; made if it is missing.
@@ -32,6 +33,7 @@ class SearchFolder:
         self.folder = Path(folder)
         self.evolution = evolution
         self._details: dict[str, dict[str, Any]] = {}
+        self._together = False
 
     def resume(self) -> bool:
         """Continue what the folder holds, if it holds a search; True if so.
@@ -84,8 +86,22 @@ class SearchFolder:
         """How many images all candidates have seen together."""
         return sum(details.get("images", 0) for details in self._details.values())
 
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """Write the state once after all answers inside the `with` block, which is left when they are in or
+        something fails; for answers that are known beforehand, so that a kill loses none.
+        """
+        self._together = True
+        try:
+            yield
+        finally:
+            self._together = False
+            self.save()
+
     def save(self) -> None:
         """Write the state, by rename."""
+        if self._together:
+            return
         state = {"evolution": self.evolution.state_dict(), "details": self._details}
         # in one line: Python indents ten times slower, and this is written after every answer
         write_text(self.folder / STATE_FILE, json.dumps(state) + "\n")

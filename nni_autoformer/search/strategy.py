@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -138,10 +139,12 @@ class EvolutionStrategy(Strategy):
                 together.append(step)
             evaluator = self._generations.evaluator
             evaluator.knows(self._generations.evaluate(together))
-        for candidate in together:
-            if not self.wait_for_resource():
-                return False
-            self._submit(candidate)
+        # a generation's results are on the disk already, so writing the state once loses none
+        with nullcontext() if self.folder is None or self._generations is None else self.folder.together():
+            for candidate in together:
+                if not self.wait_for_resource():
+                    return False
+                self._submit(candidate)
         return True
 
     def _submit(self, candidate: Candidate) -> None:

@@ -20,6 +20,9 @@ from ..files import write_text
 
 TABLE_FILE = "metrics.csv"
 
+REFRESH = 0.5
+"""Seconds between two looks at the numbers behind the bar, which make a GPU wait."""
+
 
 class EpochTable:
     """`metrics.csv`: a row per epoch; a resumed run goes on with it.
@@ -71,6 +74,14 @@ class Progress(TQDMProgressBar):
         self._start = self._since = self._spent = 0.0
         self._first = self._last = 0
         self._shown: dict[str, str] = {}
+        self._refreshed = 0.0
+
+    def _should_update(self, current: int, total: int | float | None) -> bool:
+        now = time.perf_counter()
+        if not self.is_enabled or (current != total and now < self._refreshed + REFRESH):
+            return False
+        self._refreshed = now
+        return True
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Start the clock."""

@@ -154,6 +154,7 @@ class Saving(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Save everything."""
+        self.watch.settle()
         epoch = trainer.current_epoch + 1
         self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         main, validated, self._validated = trainer.is_global_zero, self._validated, False
@@ -190,6 +191,7 @@ class Saving(Checkpoint):
         return module.model if self.average is None else self.average.network
 
     def _save_state(self, trainer: pl.Trainer) -> None:
+        self.watch.settle()  # nothing of a bad step is saved
         if trainer.is_global_zero:
             with told_when_full(self.state), replacing(self.state) as temporary:
                 trainer.save_checkpoint(temporary)

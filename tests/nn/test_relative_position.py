@@ -5,7 +5,23 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nni_autoformer.nn.relative_position import RelativePosition2D, TokenGrid, relative_attention
+from nni_autoformer import ConfigError
+from nni_autoformer.nn.relative_position import (
+    RelativePosition2D,
+    TokenGrid,
+    attention_kernel,
+    relative_attention,
+)
+
+KERNELS = ("fused", "explicit")
+
+
+def attend(kernel, tensors, positions, grid):
+    """(batch, heads, tokens, 64) from three tensors of that shape."""
+    qkv = torch.stack([tensor.transpose(1, 2) for tensor in tensors], dim=2)
+    with attention_kernel(kernel):
+        result = relative_attention(qkv, positions[0](grid), positions[1](grid), grid)
+    return result.unflatten(2, (tensors[0].shape[1], 64)).transpose(1, 2)
 
 
 def plain_attention(query, key, value, keys, values, rows, columns, maximum):
@@ -42,13 +58,14 @@ def setup(rows, columns, maximum, dtype=torch.float64, seed=0):
     return tensors, positions
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @settings(max_examples=15, deadline=None)
 @given(rows=st.integers(1, 5), columns=st.integers(1, 5), maximum=st.integers(1, 6), seed=st.integers(0, 100))
-def test_equals_the_plain_formula_with_all_gradients(rows, columns, maximum, seed):
+def test_equals_the_plain_formula_with_all_gradients(kernel, rows, columns, maximum, seed):
     tensors, positions = setup(rows, columns, maximum, seed=seed)
     grid = TokenGrid((rows, columns), maximum)
     leaves = [*tensors, *positions[0].parameters(), *positions[1].parameters()]
-    ours = relative_attention(*tensors, positions[0](grid), positions[1](grid), grid)
+    ours = attend(kernel, tensors, positions, grid)
     plain = plain_attention(*tensors, *positions, rows, columns, maximum)
     torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
     weight = torch.randn_like(ours)
@@ -59,12 +76,13 @@ def test_equals_the_plain_formula_with_all_gradients(rows, columns, maximum, see
         torch.testing.assert_close(mine, theirs, rtol=0, atol=1e-11)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
 @pytest.mark.parametrize(("rows", "columns", "maximum"), [(14, 14, 14), (6, 11, 3), (16, 8, 14)])
-def test_equals_the_plain_formula_on_the_grids_of_real_images(rows, columns, maximum):
+def test_equals_the_plain_formula_on_the_grids_of_real_images(kernel, rows, columns, maximum):
     tensors, positions = setup(rows, columns, maximum)
     grid = TokenGrid((rows, columns), maximum)
     with torch.no_grad():
-        ours = relative_attention(*tensors, positions[0](grid), positions[1](grid), grid)
+        ours = attend(kernel, tensors, positions, grid)
         plain = plain_attention(*tensors, *positions, rows, columns, maximum)
     torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
 
@@ -73,10 +91,10 @@ def test_float32_and_bfloat16_stay_close():
     tensors, positions = setup(4, 4, 3)
     grid = TokenGrid((4, 4), 3)
     with torch.no_grad():
-        exact = relative_attention(*tensors, positions[0](grid), positions[1](grid), grid)
+        exact = attend("fused", tensors, positions, grid)
         for dtype, tolerance in ((torch.float32, 2e-5), (torch.bfloat16, 0.3)):
-            low = [position.to(dtype)(grid) for position in positions]
-            result = relative_attention(*(tensor.to(dtype) for tensor in tensors), *low, grid)
+            low = [position.to(dtype) for position in positions]
+            result = attend("auto", [tensor.to(dtype) for tensor in tensors], low, grid)
             assert result.dtype == dtype
             assert (result.double() - exact).abs().max() < tolerance
             [position.double() for position in positions]
@@ -88,3 +106,39 @@ def test_the_width_suits_fused_kernels_and_the_tables_are_no_state():
         assert 64 + grid.one_hot.shape[1] == width
         assert grid.state_dict() == {}
         assert grid.one_hot[:, : rows + columns + 1].sum(1).tolist() == [1] + [2] * (rows * columns)
+
+
+def test_the_choice_of_a_kernel_is_for_its_block_only():
+    tensors, positions = setup(3, 2, 1)
+    grid = TokenGrid((3, 2), 1)
+    explicit = attend("auto", tensors, positions, grid)
+    assert "ExplicitAttention" in names_of(explicit)
+    with attention_kernel("fused"):
+        qkv = torch.stack([tensor.transpose(1, 2) for tensor in tensors], dim=2)
+        fused = relative_attention(qkv, positions[0](grid), positions[1](grid), grid)
+    assert "ExplicitAttention" not in names_of(fused)
+    assert "ExplicitAttention" in names_of(attend("auto", tensors, positions, grid))
+    with pytest.raises(ConfigError, match="known are auto, fused, explicit"), attention_kernel("flash"):
+        pass
+
+
+def names_of(tensor):
+    """The operations in the graph behind a tensor."""
+    names, todo = [], [tensor.grad_fn]
+    while todo:
+        function = todo.pop()
+        names.append(function.name())
+        todo += [before for before, _ in function.next_functions if before is not None]
+    return " ".join(names)
+
+
+def test_higher_derivatives_and_transforms_take_the_fused_kernel():
+    tensors, positions = setup(2, 3, 2)
+    grid = TokenGrid((2, 3), 2)
+
+    def total(query):
+        return attend("auto", [query, *tensors[1:]], positions, grid).square().sum()
+
+    gradient = torch.func.grad(total)(tensors[0])
+    torch.testing.assert_close(gradient, torch.autograd.grad(total(tensors[0]), tensors[0])[0])
+    assert torch.func.vmap(total)(torch.stack([tensors[0]] * 2)).shape == (2,)

@@ -256,14 +256,21 @@ def spoil(monkeypatch):
     return at
 
 
-@pytest.mark.parametrize("value", [math.nan, math.inf])
-def test_a_loss_that_is_no_number_stops_the_run(toy, toy_command, tmp_path, spoil, capsys, value):
+@pytest.mark.parametrize(
+    ("step", "value", "costly"),
+    [(8, math.nan, False), (8, math.inf, False), (8, math.nan, True), (11, math.inf, True)],
+)
+def test_a_loss_that_is_no_number_stops_the_run(
+    toy, toy_command, tmp_path, spoil, capsys, monkeypatch, step, value, costly
+):
+    """Also where the answer is read a step later, as on a GPU, and where that is after the epoch's last."""
     output = tmp_path / "run"
-    spoil({8}, value)
+    spoil({step}, value)
+    monkeypatch.setattr("nni_autoformer.training.watch.Watch._costly", lambda self, flags: costly)
     assert main(toy_command(toy, output)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     space = SearchSpace.load(toy / "space.yaml")
-    assert f"step 8 (epoch 1), subnet {space.sample(generator(0, 'subnet', 8))}: " in error
+    assert f"step {step} (epoch 1), subnet {space.sample(generator(0, 'subnet', step))}: " in error
     assert f"the loss is {value}" in error
     assert f"The last good checkpoint is {output / 'training.ckpt'}, of step 6" in error
     assert all(value.isfinite().all() for value in weights(output).values())

@@ -1,0 +1,77 @@
+"""Everything of a step but the arithmetic: drawing a subnet, setting it, and passing through the layers.
+
+'draw and set' is what stands before a step: ours draws from (seed, step) and sets the supernet, NNI's hub
+is resampled as its one-shot module does. 'pass' is the Python of a forward through the supernet's layers
+beyond that of a plain network: the forward on the meta device, where nothing is computed, less that of the
+plain network of the same sizes.
+"""
+
+from __future__ import annotations
+
+import functools
+import statistics
+import sys
+
+from .common import Report, interleaved, parser, use_threads
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Measure and report; the exit code."""
+    flags = parser("sampling", __doc__, rounds=50)
+    flags.add_argument("--spaces", nargs="+", default=["tiny", "small"], help="search spaces (%(default)s)")
+    options = flags.parse_args(arguments)
+    use_threads(options.threads)
+    from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+
+    from nni_autoformer.training.module import uniform_architecture
+
+    from . import networks
+
+    report = Report("sampling", options)
+    for name, space in networks.spaces(options.spaces, options.tiny).items():
+        architecture = space.largest
+        ours, hub = networks.supernet(space, architecture), networks.hub_supernet(space, architecture)
+        hub_modules = [module for module in hub.modules() if isinstance(module, BaseSuperNetModule)]
+        step = 0
+
+        def set_ours(ours: networks.AutoFormer = ours) -> None:
+            nonlocal step
+            step += 1
+            ours.set_architecture(uniform_architecture(ours, 0, step))
+
+        def resample_hub(modules: list = hub_modules) -> None:
+            memo: dict = {}
+            for module in modules:
+                memo.update(module.resample(memo))
+
+        seconds = interleaved({"ours": set_ours, "hub": resample_hub}, options, warm_up=3)
+        report.times(f"{name}, draw and set", seconds, over="ours")
+
+        ours.set_architecture(architecture)
+        networks.set_hub(hub, architecture.to_sample(space.max_depth))
+        plain = networks.plain_subnet(space, architecture)
+        with_position = ours.extract(architecture)
+        frozen = hub.freeze(architecture.to_sample(space.max_depth))
+        images = networks.batch(space, 1)[0].to("meta")
+        cases = {
+            "ours": ours.to("meta"),
+            "our subnet": with_position.to("meta"),
+            "without position": plain.to("meta"),
+            "hub": hub.to("meta"),
+            "hub, frozen": frozen.to("meta"),
+        }
+        passes = interleaved(
+            {case: functools.partial(network, images) for case, network in cases.items()}, options, warm_up=3
+        )
+        extra = {
+            "ours": [a - b for a, b in zip(passes["ours"], passes["our subnet"])],
+            "hub": [a - b for a, b in zip(passes["hub"], passes["hub, frozen"])],
+        }
+        report.times(f"{name}, pass", extra, over="ours")
+        total = statistics.median(seconds["ours"]) + statistics.median(extra["ours"])
+        report.row(f"{name}, draw, set and pass: ours {total * 1000:.3f} ms", space=name, ours_s=total)
+    return report.finish()
+
+
+if __name__ == "__main__":
+    sys.exit(main())
