@@ -1,9 +1,9 @@
 """Everything of a step but the arithmetic: drawing a subnet, setting it, and passing through the layers.
 
 'draw and set' is what stands before a step: ours draws from (seed, step) and sets the supernet, NNI's hub
-is resampled as its one-shot module does. 'pass' is the Python of a forward through the supernet's layers
-beyond that of a plain network: the forward on the meta device, where nothing is computed, less that of the
-plain network of the same sizes.
+is resampled as its one-shot module does. 'pass' is what a forward through the supernet's layers, with their
+slices, costs beyond the forward of the plain network of the same sizes: measured on one image of four
+patches, where the layers compute next to nothing.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ def main(arguments: list[str] | None = None) -> int:
     flags.add_argument("--spaces", nargs="+", default=["tiny", "small"], help="search spaces (%(default)s)")
     options = flags.parse_args(arguments)
     use_threads(options.threads)
+    import torch
     from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 
     from nni_autoformer.training.module import uniform_architecture
@@ -29,7 +30,7 @@ def main(arguments: list[str] | None = None) -> int:
 
     report = Report("sampling", options)
     for name, space in networks.spaces(options.spaces, options.tiny).items():
-        architecture = space.largest
+        architecture = space.architectures.get("published", space.largest)
         ours, hub = networks.supernet(space, architecture), networks.hub_supernet(space, architecture)
         hub_modules = [module for module in hub.modules() if isinstance(module, BaseSuperNetModule)]
         step = 0
@@ -47,22 +48,20 @@ def main(arguments: list[str] | None = None) -> int:
         seconds = interleaved({"ours": set_ours, "hub": resample_hub}, options, warm_up=3)
         report.times(f"{name}, draw and set", seconds, over="ours")
 
-        ours.set_architecture(architecture)
-        networks.set_hub(hub, architecture.to_sample(space.max_depth))
-        plain = networks.plain_subnet(space, architecture)
-        with_position = ours.extract(architecture)
-        frozen = hub.freeze(architecture.to_sample(space.max_depth))
-        images = networks.batch(space, 1)[0].to("meta")
+        side = 2 * space.model.patch_size
+        small = space.with_model(img_size=(side, side))
+        image = networks.batch(small, 1)[0]
+        supernet = networks.supernet(small, architecture).eval()
+        hub = networks.hub_supernet(small, architecture).eval()
         cases = {
-            "ours": ours.to("meta"),
-            "our subnet": with_position.to("meta"),
-            "without position": plain.to("meta"),
-            "hub": hub.to("meta"),
-            "hub, frozen": frozen.to("meta"),
+            "ours": supernet,
+            "our subnet": supernet.extract(architecture),
+            "hub": hub,
+            "hub, frozen": hub.freeze(architecture.to_sample(space.max_depth)).eval(),
         }
-        passes = interleaved(
-            {case: functools.partial(network, images) for case, network in cases.items()}, options, warm_up=3
-        )
+        forwards = {case: functools.partial(network, image) for case, network in cases.items()}
+        with torch.no_grad():
+            passes = interleaved(forwards, options, warm_up=3)
         extra = {
             "ours": [a - b for a, b in zip(passes["ours"], passes["our subnet"])],
             "hub": [a - b for a, b in zip(passes["hub"], passes["hub, frozen"])],

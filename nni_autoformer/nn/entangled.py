@@ -68,6 +68,12 @@ class Entangled(MixedOperation):
         """The largest choice: the size at which the layer is built."""
         return max(value_choice.grid())
 
+    def simplify(self) -> dict[str, Any]:
+        """The choices by label. NNI walks all children for it, and asks each time that a subnet is set."""
+        if "_choices" not in self.__dict__:
+            self.__dict__["_choices"] = super().simplify()
+        return dict(self.__dict__["_choices"])
+
     def current_tensors(self) -> dict[str, Tensor]:
         """The plain layer's tensors for the sizes that are set now."""
         return self.sliced(*(self.forward_argument(name) for name in self.argument_list))
@@ -95,7 +101,7 @@ class Entangled(MixedOperation):
 def linear(tensors: Mapping[str, Tensor], name: str) -> LinearMap:
     """The linear map of that name among a plain layer's tensors."""
     weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    return lambda x: slicing.corner_linear(x, weight, bias)
+    return lambda x: F.linear(x, weight, bias)
 
 
 class EntangledPatchEmbed(Entangled, PatchEmbed):
@@ -187,7 +193,7 @@ class EntangledHead(Entangled, Head):
 
     def forward_with_args(self, in_features: int, x: Tensor) -> Tensor:
         tensors = self.sliced(in_features)
-        return slicing.corner_linear(x, tensors["weight"], tensors["bias"])
+        return F.linear(x, tensors["weight"], tensors["bias"])
 
 
 ENTANGLED_LAYERS: tuple[type[Entangled], ...] = (

@@ -16,9 +16,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..architecture import HEAD_DIM, Architecture
 from ..space import ModelConfig
@@ -44,81 +42,21 @@ def leading(tensor: Tensor, *sizes: int) -> Tensor:
     return _Leading.apply(tensor, *sizes)
 
 
-def corner_linear(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-    """`F.linear`, in training on the CPU with the weight's gradient computed where it has to stand.
-
-    The gradient of a corner is a matrix product that is then copied into a gradient of the whole weight's
-    size. If the weight is such a view, the product is written there at once.
-
-    Args:
-        x: (..., columns).
-        weight: (rows, columns), perhaps the corner of a larger matrix.
-        bias: (rows,).
-    """
-    whole = weight._base
-    wanted = (
-        torch.is_grad_enabled()
-        and whole is not None
-        and whole.is_leaf
-        and whole.requires_grad
-        and _is_corner(weight, whole)
-        and x.device.type == "cpu"
-        and x.dtype == weight.dtype
-        and not torch.is_autocast_enabled("cpu")
-        and not torch.compiler.is_compiling()
-        and not torch._C._are_functorch_transforms_active()
-    )
-    if not wanted:
-        return F.linear(x, weight, bias)
-    return _CornerLinear.apply(x, whole, bias, *weight.shape)
-
-
-def _is_corner(weight: Tensor, whole: Tensor) -> bool:
-    where = (weight.storage_offset(), weight.stride())
-    return whole.ndim == 2 and where == (whole.storage_offset(), whole.stride())
-
-
-class _CornerLinear(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, x: Tensor, whole: Tensor, bias: Tensor, rows: int, columns: int) -> Tensor:
-        ctx.save_for_backward(x, whole)
-        ctx.rows = rows
-        return F.linear(x, whole[:rows, :columns], bias)
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        x, whole = ctx.saved_tensors
-        rows, columns = ctx.rows, x.shape[-1]
-        flat = gradient.reshape(-1, rows)
-        of_x = gradient @ whole[:rows, :columns] if ctx.needs_input_grad[0] else None
-        of_whole = _zero_outside(whole, rows, columns)
-        torch.mm(flat.t(), x.reshape(-1, columns), out=of_whole[:rows, :columns])
-        return of_x, of_whole, flat.sum(0), None, None
-
-
-def _zero_outside(like: Tensor, rows: int, columns: int) -> Tensor:
-    """A tensor that is zero but for its corner, which is not set yet."""
-    whole = torch.empty_like(like, memory_format=torch.contiguous_format)
-    whole[:rows, columns:] = 0
-    whole[rows:] = 0
-    return whole
-
-
 class _Leading(torch.autograd.Function):
     """A corner of a matrix."""
 
     @staticmethod
     def forward(ctx: Any, tensor: Tensor, rows: int, columns: int) -> Tensor:
-        ctx.save_for_backward(tensor)
+        ctx.shape = tensor.shape
         return tensor[:rows, :columns]
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
-        (tensor,) = ctx.saved_tensors
         rows, columns = gradient.shape
-        whole = _zero_outside(tensor, rows, columns)
+        whole = gradient.new_empty(ctx.shape)
         whole[:rows, :columns] = gradient
+        whole[:rows, columns:] = 0
+        whole[rows:] = 0
         return whole, None, None
 
 
