@@ -24,7 +24,7 @@ def main(arguments: list[str] | None = None) -> int:
     import torch
     from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
 
-    from nni_autoformer.training.module import uniform_architecture
+    from nni_autoformer.training.sampling import Uniform
 
     from . import networks
 
@@ -33,12 +33,12 @@ def main(arguments: list[str] | None = None) -> int:
         architecture = space.architectures.get("published", space.largest)
         ours, hub = networks.supernet(space, architecture), networks.hub_supernet(space, architecture)
         hub_modules = [module for module in hub.modules() if isinstance(module, BaseSuperNetModule)]
-        step = 0
+        step, rule = 0, Uniform(ours.space, 0)
 
-        def set_ours(ours: networks.AutoFormer = ours) -> None:
+        def set_ours(ours: networks.AutoFormer = ours, rule: Uniform = rule) -> None:
             nonlocal step
             step += 1
-            ours.set_architecture(uniform_architecture(ours, 0, step))
+            ours.set_architecture(rule.architectures(step)[0])
 
         def resample_hub(modules: list = hub_modules) -> None:
             memo: dict = {}

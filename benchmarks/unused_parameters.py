@@ -53,7 +53,8 @@ def measure(rank: int, arguments: argparse.Namespace) -> None:
     distributed.destroy_process_group()
 
 
-def main() -> None:
+def main(words: list[str] | None = None) -> None:
+    """Measure and print."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -63,7 +64,7 @@ def main() -> None:
     parser.add_argument("--blocks", type=int, default=8)
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--port", type=int, default=29611)
-    arguments = parser.parse_args()
+    arguments = parser.parse_args(words)
     multiprocessing.spawn(measure, (arguments,), arguments.ranks)
 
 

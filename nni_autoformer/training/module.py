@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,8 +15,10 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
+from tqdm.auto import tqdm
 
 from ..data.pixels import normalise
+from ..nn.compiling import compile_blocks
 from ..randomness import derive
 from .augment import BatchAugmentation, seed_streams
 from .recipe import Recipe
@@ -143,9 +146,11 @@ class ImageClassification(LightningModule):
         return optimizer
 
     def on_fit_start(self) -> None:
-        """Take the teacher to the device."""
+        """Take the teacher to the device, and compile the blocks if the recipe says so."""
         if self.teacher is not None:
             self.teacher.to(self.device)
+        if self.recipe.compile:
+            compile_blocks(self.model, tell if self.trainer.is_global_zero else lambda sentence: None)
 
     def set_rate(self, epoch: int, step: int) -> float:
         """Set the optimizer's learning rate for a step, and give it back: with layer-wise rates the head's.
@@ -163,6 +168,11 @@ class ImageClassification(LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of the coming step."""
         self.log("lr", self.set_rate(self.trainer.current_epoch, self.trainer.global_step))
+
+
+def tell(sentence: str) -> None:
+    """Print a sentence on standard error, above the progress bar."""
+    tqdm.write(sentence, file=sys.stderr)
 
 
 class NamedAccuracies:

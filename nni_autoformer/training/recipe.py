@@ -118,6 +118,11 @@ class Recipe:
         "bf16 or fp16",
         one_of("auto", *PRECISIONS),
     )
+    compile: bool = knob(
+        False,
+        "compile the network's blocks, one time per block shape, which takes minutes at first and makes the "
+        "steps on a GPU faster",
+    )
     val_interval: int = knob(1, "epochs between two reports of the accuracy", at_least(1))
     seed: int = knob(0, "of everything that is drawn")
 

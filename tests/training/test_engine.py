@@ -1,6 +1,7 @@
 """The recipe's other values in a training of the toy supernet, and how a long training is looked after."""
 
 import csv
+import functools
 import json
 import math
 import os
@@ -235,6 +236,22 @@ def test_the_moving_average_is_timm_s(toy, toy_command, tmp_path):
         not torch.equal(a, b) for a, b in zip(averaged.state_dict().values(), start.state_dict().values())
     )
     assert not equal(weights(tmp_path / "1"), weights(tmp_path / "1", "supernet-ema"))
+
+
+def test_compiled_blocks_learn_the_same(toy, toy_command, tmp_path, monkeypatch, capsys):
+    """Also with a moving average, whose copy of the network runs as it is."""
+    from nni_autoformer.nn import compiling
+
+    short = ("--epochs", "1", "--warmup-epochs", "0")
+    start = functools.partial(compiling.compile_blocks, backend="aot_eager")
+    monkeypatch.setattr("nni_autoformer.training.module.compile_blocks", start)
+    assert main(toy_command(toy, tmp_path / "run", "--compile", "--model-ema", *short)) == 0
+    assert "compiled block shape 1: " in capsys.readouterr().err
+    monkeypatch.undo()
+    assert main(toy_command(toy, tmp_path / "plain", "--model-ema", *short)) == 0
+    for name in ("supernet", "supernet-ema"):
+        compiled, plain = weights(tmp_path / "run", name), weights(tmp_path / "plain", name)
+        assert all(torch.allclose(compiled[key], plain[key], atol=1e-5) for key in plain)
 
 
 @pytest.fixture

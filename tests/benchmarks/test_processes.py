@@ -1,0 +1,31 @@
+"""The benchmarks that start processes of their own run, at sizes that measure nothing."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+pytestmark = pytest.mark.slow
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*words):
+    command = [sys.executable, "-m", *map(str, words)]
+    return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+
+
+def test_what_a_trial_costs(tmp_path):
+    said = run("benchmarks.trial_cost", "--trials", 1, "--json", tmp_path / "result.json")
+    result = json.loads((tmp_path / "result.json").read_text())
+    for way in ("nnictl", "NasExperiment"):
+        assert all(len(result[way][kind]) == 1 for kind in ("ours", "constant"))
+        assert f"{way:14} ours " in said
+    assert "import torch" in result["split"]
+
+
+def test_what_the_search_for_unused_parameters_costs():
+    flags = "--space digits --batch-size 2 --blocks 1 --steps 1"
+    assert "without " in run("benchmarks.unused_parameters", *flags.split())
