@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from .common import Report, interleaved, parser, use_threads
 
@@ -93,8 +92,7 @@ class Workload:
         parts = (self.decoded.images[:images], self.decoded.targets[:images])
         chosen = replace(self.decoded, images=parts[0], targets=parts[1], identifiers=[])
         evaluator = SubnetEvaluator(chosen, self.mean, self.std, device="cpu")
-        # NNI reads a list of all experiments ever made in the user's home
-        with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, HOME=folder):
+        with tempfile.TemporaryDirectory() as folder:
             strategy = EvolutionStrategy(evolution, folder, progress=False, racing=racing)
             run_experiment(self.supernet, evaluator, strategy, folder)
             return evolution, strategy.folder.image_evaluations()
@@ -213,4 +211,7 @@ def _racing(work: Workload, options: argparse.Namespace, report: Report) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # before NNI is imported: it reads a list of all experiments ever made in the user's home
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["HOME"] = home
+        sys.exit(main())
