@@ -154,7 +154,9 @@ def _throughput(work: Workload, options: argparse.Namespace, report: Report) -> 
 
 
 def _growth(work: Workload, options: argparse.Namespace, report: Report) -> None:
-    """Seconds against candidates x images: predicted from the smallest search."""
+    """Seconds against candidates x images: a start and a time per image evaluation, from the smallest and the
+    largest search, predict the others.
+    """
     population, generations = max(2, options.population_size // 2), max(1, options.generations // 2)
     images = len(work.decoded) // 2
     base = population, generations, images
@@ -167,9 +169,14 @@ def _growth(work: Workload, options: argparse.Namespace, report: Report) -> None
     }
     cases = {name: (lambda size=size: work.ours(*size)) for name, size in sizes.items()}
     seconds = {name: statistics.median(v) for name, v in interleaved(cases, options, warm_up=1).items()}
-    unit = seconds["base"] / (population * generations * images)
+    evaluations = {name: people * times * count for name, (people, times, count) in sizes.items()}
+    unit = (seconds["all x 2"] - seconds["base"]) / (evaluations["all x 2"] - evaluations["base"])
+    start = seconds["base"] - unit * evaluations["base"]
+    report.row(
+        f"{start:.3g} s, and {1e6 * unit:.4g} microseconds per image evaluation", start=start, unit=unit
+    )
     for name, (people, times, count) in sizes.items():
-        predicted = unit * people * times * count
+        predicted = start + unit * evaluations[name]
         report.row(
             f"{name}: {people} x {times} x {count}: {seconds[name]:.3g} s, predicted {predicted:.3g} s",
             size=[people, times, count],
