@@ -17,7 +17,6 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from unittest.mock import patch
 
 from .common import Report, interleaved, parser, use_threads
 
@@ -93,8 +92,7 @@ class Workload:
         parts = (self.decoded.images[:images], self.decoded.targets[:images])
         chosen = replace(self.decoded, images=parts[0], targets=parts[1], identifiers=[])
         evaluator = SubnetEvaluator(chosen, self.mean, self.std, device="cpu")
-        # NNI reads a list of all experiments ever made in the user's home
-        with tempfile.TemporaryDirectory() as folder, patch.dict(os.environ, HOME=folder):
+        with tempfile.TemporaryDirectory() as folder:
             strategy = EvolutionStrategy(evolution, folder, progress=False, racing=racing)
             run_experiment(self.supernet, evaluator, strategy, folder)
             return evolution, strategy.folder.image_evaluations()
@@ -156,7 +154,9 @@ def _throughput(work: Workload, options: argparse.Namespace, report: Report) -> 
 
 
 def _growth(work: Workload, options: argparse.Namespace, report: Report) -> None:
-    """Seconds against candidates x images: predicted from the smallest search."""
+    """Seconds against candidates x images: a start and a time per image evaluation, from the smallest and the
+    largest search, predict the others.
+    """
     population, generations = max(2, options.population_size // 2), max(1, options.generations // 2)
     images = len(work.decoded) // 2
     base = population, generations, images
@@ -169,9 +169,14 @@ def _growth(work: Workload, options: argparse.Namespace, report: Report) -> None
     }
     cases = {name: (lambda size=size: work.ours(*size)) for name, size in sizes.items()}
     seconds = {name: statistics.median(v) for name, v in interleaved(cases, options, warm_up=1).items()}
-    unit = seconds["base"] / (population * generations * images)
+    evaluations = {name: people * times * count for name, (people, times, count) in sizes.items()}
+    unit = (seconds["all x 2"] - seconds["base"]) / (evaluations["all x 2"] - evaluations["base"])
+    start = seconds["base"] - unit * evaluations["base"]
+    report.row(
+        f"{start:.3g} s, and {1e6 * unit:.4g} microseconds per image evaluation", start=start, unit=unit
+    )
     for name, (people, times, count) in sizes.items():
-        predicted = unit * people * times * count
+        predicted = start + unit * evaluations[name]
         report.row(
             f"{name}: {people} x {times} x {count}: {seconds[name]:.3g} s, predicted {predicted:.3g} s",
             size=[people, times, count],
@@ -213,4 +218,7 @@ def _racing(work: Workload, options: argparse.Namespace, report: Report) -> None
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    # before NNI is imported: it reads a list of all experiments ever made in the user's home
+    with tempfile.TemporaryDirectory() as home:
+        os.environ["HOME"] = home
+        sys.exit(main())

@@ -65,7 +65,7 @@ class Generations:
         progress: bool = True,
     ) -> None:
         self.evaluator, self.evolution, self.racing = evaluator, evolution, racing
-        self.supernet = supernet.to(evaluator.device).eval()
+        self._slices = Slices(supernet.to(evaluator.device).eval())
         self.path = None if folder is None else folder / OUTCOMES_FILE
         self.progress = progress
         images, space, seed = evaluator.images, supernet.space, evolution.config.seed
@@ -102,13 +102,13 @@ class Generations:
         told = [c.architecture for c, _ in self.evolution.ranking() if c.generation == generation]
         self.outcomes.keep({*best, *told, *architectures})
         best_rows, rows = self.outcomes.rows(best), self.outcomes.rows(architectures)
-        slices = Slices(self.supernet)
-        self._finish(slices, best_rows, "evaluate the best again")  # the folder may have lost them
+        self._slices.forget_unused()
+        self._finish(best_rows, "evaluate the best again")  # the folder may have lost them
         if len(self._open(rows)):
             if self.racing is None:
-                self._finish(slices, rows, f"generation {generation}")
+                self._finish(rows, f"generation {generation}")
             else:
-                self._race(self.racing, slices, rows, best_rows, generation)
+                self._race(self.racing, rows, best_rows, generation)
             self._save()
         return {architecture: self.outcomes.metric(architecture) for architecture in architectures}
 
@@ -116,14 +116,12 @@ class Generations:
         outcomes = self.outcomes
         return rows[(outcomes.seen[rows] < outcomes.images) & ~outcomes.stopped[rows]]
 
-    def _finish(self, slices: Slices, rows: np.ndarray, description: str) -> None:
+    def _finish(self, rows: np.ndarray, description: str) -> None:
         rows = self._open(rows)
         with self._bar(rows, description) as bar:
-            self._advance(slices, rows, self.outcomes.images, bar)
+            self._advance(rows, self.outcomes.images, bar)
 
-    def _race(
-        self, racing: Racing, slices: Slices, rows: np.ndarray, best: np.ndarray, generation: int
-    ) -> None:
+    def _race(self, racing: Racing, rows: np.ndarray, best: np.ndarray, generation: int) -> None:
         """Race on; looks that a killed search has had already stop nobody a second time."""
         outcomes = self.outcomes
         keep = self.evolution.config.num_parents
@@ -131,7 +129,7 @@ class Generations:
         with self._bar(self._open(rows), f"generation {generation}") as bar:
             for look in racing.looks(outcomes.images):
                 active = rows[~outcomes.stopped[rows]]
-                self._advance(slices, active, look, bar)
+                self._advance(active, look, bar)
                 if look == outcomes.images:
                     break
                 lost = active[judge.losers(outcomes.first[active, :look])]
@@ -148,13 +146,13 @@ class Generations:
         disable = not self.progress or not total
         return tqdm(total=total, desc=description, unit="image", leave=False, disable=disable)
 
-    def _advance(self, slices: Slices, rows: np.ndarray, until: int, bar: tqdm) -> None:
+    def _advance(self, rows: np.ndarray, until: int, bar: tqdm) -> None:
         """Evaluate subnets up to a number of images; those that have seen as many go together."""
         seen = self.outcomes.seen
         for start in np.unique(seen[rows][seen[rows] < until]).tolist():
             together = rows[seen[rows] == start]
             architectures = [self.outcomes.architectures[row] for row in together]
-            population = Population(slices, architectures)
+            population = Population(self._slices, architectures)
             while start < until:
                 part = self._batches.size * -(-self.outcomes.images // (PARTS * self._batches.size))
                 stop = min(start + part, until)

@@ -103,12 +103,20 @@ class Slices:
     """The parts of a supernet's subnets as functions, on slices of its weights that are made once.
 
     Args:
-        supernet: a trained supernet.
+        supernet: a trained supernet, whose weights do not change any more.
     """
 
     def __init__(self, supernet: AutoFormer) -> None:
         self.supernet: Any = supernet  # NNI's modules have no types
         self._made: dict[tuple[Step, int], LinearMap] = {}
+        self._used: set[tuple[Step, int]] = set()
+
+    def forget_unused(self) -> None:
+        """Drop what has not been asked for since the last call, so that a long search keeps no more than one
+        generation needs.
+        """
+        self._made = {key: part for key, part in self._made.items() if key in self._used}
+        self._used.clear()
 
     def embedding(self, embed_dim: int) -> LinearMap:
         """From images to tokens."""
@@ -127,6 +135,7 @@ class Slices:
     def half_layer(self, step: Step, embed_dim: int) -> LinearMap:
         """The attention or the feed-forward half of a layer, with its norm and residual."""
         key = step, embed_dim
+        self._used.add(key)
         if key not in self._made:
             self._made[key] = self._half_layer(step, embed_dim)
         return self._made[key]
