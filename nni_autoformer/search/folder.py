@@ -43,6 +43,8 @@ class SearchFolder:
         """
         path = self.folder / STATE_FILE
         if not path.is_file():
+            # killed in its first generation, whose answers are listed before the state is written
+            (self.folder / CANDIDATES_FILE).unlink(missing_ok=True)
             return False
         state = read_json(path)
         self.evolution.load_state_dict(state["evolution"])
