@@ -172,7 +172,7 @@ def _nas(place: Path, checkpoint: Path, trials: int) -> dict[str, list[float]]:
     for turn in range(min(2, trials)):  # each kind once before and once after the other
         for kind in ("ours", "constant") if turn == 0 else ("constant", "ours"):
             config = NasExperimentConfig("ts", "simplified", "local")
-            config.max_trial_number, config.trial_concurrency = trials // 2 + 2, 1
+            config.max_trial_number, config.trial_concurrency = max(1, trials // 2) + 2, 1
             config.experiment_working_directory = place / f"nas-{kind}-{turn}"
             experiment = NasExperiment(AutoFormer("digits"), evaluators[kind], Random(), config)
             experiment.run(_free_port())
