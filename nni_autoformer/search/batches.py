@@ -47,7 +47,7 @@ def _bytes_per_image(architecture: Architecture, model: ModelConfig) -> int:
     heads, hidden = max(architecture.num_heads), max(architecture.hidden_features)
     positions = sum(model.grid_size) + 8 if model.relative_position else 0
     attention = 6 * heads * (HEAD_DIM + positions) + heads * tokens
-    waiting = architecture.depth * (2 * architecture.embed_dim + heads * HEAD_DIM + hidden)
+    waiting = 2 * (architecture.depth + 1) * architecture.embed_dim
     return 4 * tokens * (waiting + max(attention, 2 * hidden))
 
 
