@@ -132,6 +132,8 @@ class ImageClassification(LightningModule):
             betas=recipe.opt_betas,
             eps=recipe.opt_eps,
             layer_decay=recipe.layer_decay,
+            # Lightning cannot clip the gradients of a fused optimizer that scales its loss
+            fused=recipe.precision != "fp16",
         )
         self._schedule, _ = create_scheduler_v2(
             optimizer,
