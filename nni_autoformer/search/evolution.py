@@ -21,6 +21,7 @@ from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
 from .limits import Limits
+from .operators import crossed, mutated
 
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
 
@@ -297,11 +298,16 @@ class Evolution:
         parents = self.parents() if index < mutations + self.config.num_crossovers else []
         if parents:
             origin = "mutation" if index < mutations else "crossover"
-            operator = self._mutate if index < mutations else self._cross
-            child = self._first_new(lambda draw: operator(parents, draw), rng, OPERATOR_DRAWS)
+            child = self._first_new(lambda rng: self._child(origin, parents, rng), rng, OPERATOR_DRAWS)
             if child is not None:
                 return child, origin
         return self._random(rng), "random"
+
+    def _child(self, origin: str, parents: list[Architecture], rng: random.Random) -> Architecture | None:
+        if origin == "crossover":
+            return crossed(rng.choice(parents), rng.choice(parents), rng)
+        config = self.config
+        return mutated(rng.choice(parents), self.space, config.gene_probability, config.size_probability, rng)
 
     def _first_new(self, draw: Draw, rng: random.Random, attempts: int) -> Architecture | None:
         for _ in range(attempts):
@@ -323,34 +329,6 @@ class Evolution:
             ]
             return rng.choice(left) if left else None
         return self._first_new(self.space.sample, rng, RANDOM_DRAWS)
-
-    def _mutate(self, parents: list[Architecture], rng: random.Random) -> Architecture:
-        parent, space = rng.choice(parents), self.space
-        depth, embed_dim = parent.depth, parent.embed_dim
-        if rng.random() < self.config.size_probability:
-            depth = rng.choice(space.depth)
-        heads, ratios = list(parent.num_heads[:depth]), list(parent.mlp_ratio[:depth])
-        while len(heads) < depth:  # layers that the parent did not have
-            ratios.append(rng.choice(space.mlp_ratio))
-            heads.append(rng.choice(space.num_heads))
-        for i in range(depth):
-            if rng.random() < self.config.gene_probability:
-                ratios[i] = rng.choice(space.mlp_ratio)
-            if rng.random() < self.config.gene_probability:
-                heads[i] = rng.choice(space.num_heads)
-        if rng.random() < self.config.size_probability:
-            embed_dim = rng.choice(space.embed_dim)
-        return Architecture(embed_dim, tuple(heads), tuple(ratios))
-
-    def _cross(self, parents: list[Architecture], rng: random.Random) -> Architecture | None:
-        one, other = rng.choice(parents), rng.choice(parents)
-        if one.depth != other.depth:
-            return None
-        return Architecture(
-            rng.choice((one.embed_dim, other.embed_dim)),
-            tuple(rng.choice(pair) for pair in zip(one.num_heads, other.num_heads)),
-            tuple(rng.choice(pair) for pair in zip(one.mlp_ratio, other.mlp_ratio)),
-        )
 
     # State
 
