@@ -2,21 +2,16 @@
 
 import csv
 import json
-import os
 import re
-import signal
-import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
 import timm
 import torch
-from safetensors.torch import load_file
 
 import nni_autoformer.registry  # noqa: F401
-from nni_autoformer import Architecture, SearchSpace, build_supernet, load_supernet, save_supernet
+from nni_autoformer import Architecture, SearchSpace, load_supernet
 from nni_autoformer.checkpoints import load_subnet, read_header
 from nni_autoformer.cli import build_parser, main
 from nni_autoformer.cli.overrides import overrides_of
@@ -26,32 +21,11 @@ from nni_autoformer.nn.subnet import Subnet
 from nni_autoformer.training.recipe import Recipe, packaged_recipes, recipe_values
 from nni_autoformer.training.start import fitted_head, fresh_subnet
 
-SHORT = "--epochs 2 --batch-size 8 --device cpu"
-
-
-def retrain(toy, output, more=""):
-    command = f"retrain --space {toy}/space.yaml --architecture middle --data {toy}/images"
-    return f"{command} --output {output} {SHORT} {more}".split()
-
-
-def finetune(toy, output, more="", data="images"):
-    command = f"finetune --checkpoint {toy}/run/supernet.safetensors --architecture middle"
-    return f"{command} --data {toy}/{data} --output {output} {SHORT} {more}".split()
+from .after_search import SHORT, finetune, retrain, same
 
 
 def supernet_of(toy):
     return load_supernet(toy / "run" / "supernet.safetensors")[0]
-
-
-def same(first, second):
-    return first.keys() == second.keys() and all(torch.equal(first[key], second[key]) for key in first)
-
-
-@pytest.fixture(scope="module")
-def others(toy, make_image_folder):
-    """Beside the toy's images some of other classes."""
-    make_image_folder(toy / "others", per_class={"train": 20, "val": 8}, classes=("four", "one"))
-    return "others"
 
 
 @pytest.fixture(scope="module")
@@ -407,84 +381,3 @@ def test_a_checkpoint_of_another_subnet(toy, tuned, tmp_path, fails):
 
 def test_a_run_of_something_else_is_not_resumed(toy, tuned, tmp_path, fails):
     assert "holds a run of 'finetune', not of 'retrain'" in fails(retrain(toy, tuned, "--resume"))
-
-
-# Interruptions, ranks, recipes
-
-
-def start(words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "nni_autoformer", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stopped_run_goes_on_bit_for_bit(toy, others, tmp_path, number):
-    more = "--img-size 16 --layer-decay 0.7 --model-ema --mixup 0.8 --epochs 12 --checkpoint-every 2"
-    assert main(finetune(toy, tmp_path / "whole", more, others)) == 0
-    process = start(finetune(toy, tmp_path / "run", more, others))
-    state = tmp_path / "run" / "training.ckpt"
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.01)
-    time.sleep(0.2)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode == (143 if number == signal.SIGTERM else -9)
-    assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
-    assert main(finetune(toy, tmp_path / "run", f"{more} --resume", others)) == 0
-    for name in ("subnet", "subnet-ema"):
-        first, second = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("whole", "run"))
-        assert same(first, second)
-
-
-@pytest.mark.slow
-def test_two_processes_give_what_one_gives(toy, tmp_path):
-    more = "--drop-path 0 --hflip 0 --crop-padding 0 --smoothing 0"
-    one = [*finetune(toy, tmp_path / "one", more)]
-    two = [*finetune(toy, tmp_path / "two", f"{more} --batch-size 4")]
-    assert main(one) == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "-m", "nni_autoformer", *two], check=True, env=environment, capture_output=True)
-    first, second = (load_file(tmp_path / run / "subnet.safetensors") for run in ("one", "two"))
-    for key, tensor in first.items():
-        torch.testing.assert_close(tensor, second[key], rtol=1e-3, atol=1e-5)
-
-
-@pytest.fixture(scope="module")
-def tiny(tmp_path_factory, make_image_folder):
-    """A supernet of the packaged space T that nobody has trained, and a few images."""
-    root = tmp_path_factory.mktemp("tiny")
-    make_image_folder(root / "images", per_class={"train": 4, "val": 1}, side=96)
-    space = SearchSpace.load("tiny").with_model(num_classes=3)
-    run = {"mean": [0.485, 0.456, 0.406], "std": [0.229, 0.224, 0.225], "classes": ["one", "six", "two"]}
-    save_supernet(root / "supernet.safetensors", build_supernet(space), run)
-    return root
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(
-    ("recipe", "command"),
-    [
-        ("retrain", "retrain --space tiny --architecture smallest"),
-        ("finetune", "finetune --checkpoint {root}/supernet.safetensors --architecture published"),
-        (
-            "finetune-384",
-            "finetune --checkpoint {root}/supernet.safetensors --architecture smallest --img-size 384",
-        ),
-        ("paper", "train --space tiny --selection 1-per-class"),
-        ("small-data", "train --space tiny --selection 1-per-class"),
-    ],
-)
-def test_the_packaged_recipes_run(tiny, tmp_path, recipe, command):
-    words = f"{command.format(root=tiny)} --recipe {recipe} --data {tiny}/images --output {tmp_path}/run"
-    short = "--epochs 1 --warmup-epochs 0 --batch-size 4 --device cpu --workers 0"
-    assert main(f"{words} {short}".split()) == 0
-    (weights,) = {"subnet.safetensors", "supernet.safetensors"} & {
-        p.name for p in (tmp_path / "run").iterdir()
-    }
-    side = 384 if "384" in recipe else 224
-    header = read_header(tmp_path / "run" / weights)
-    assert header.space.model.img_size == (side, side)
-    assert torch.isfinite(torch.tensor(header.run["metrics"]["train_loss"]))
