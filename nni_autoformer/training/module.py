@@ -132,8 +132,8 @@ class ImageClassification(LightningModule):
             betas=recipe.opt_betas,
             eps=recipe.opt_eps,
             layer_decay=recipe.layer_decay,
-            # Lightning cannot clip the gradients of a fused optimizer that scales its loss
-            fused=recipe.precision != "fp16",
+            # Lightning does not clip the gradients of a fused optimizer in mixed precision
+            fused=recipe.precision == "fp32" or not recipe.clip_grad,
         )
         self._schedule, _ = create_scheduler_v2(
             optimizer,
