@@ -2,7 +2,8 @@
 compiled deit_small_patch16_224.
 
 The training step is forward, backward and fused AdamW; evaluation is the forward. The time that compiling
-takes is printed and not counted.
+takes is printed and not counted. A step's memory is that beyond weights, AdamW's state and the last step's
+gradients.
 """
 
 from __future__ import annotations
@@ -70,6 +71,7 @@ def main(arguments: list[str] | None = None) -> int:
             for name, network in nets.items()
         }
         _rates(report, f"{subnet}, training", steps, options)
+        _memory(report, f"{subnet}, training", steps, options)
         for network in nets.values():
             network.eval()
         forwards = {
@@ -88,6 +90,23 @@ def _rates(report: Report, title: str, cases: dict[str, Callable[[], Any]], opti
     rates = {name: options.batch_size / statistics.median(values) for name, values in seconds.items()}
     text = ", ".join(f"{name} {rate:.0f}" for name, rate in rates.items())
     report.row(f"{title}, images/s: {text}", title=title, images_per_second=rates)
+
+
+def _memory(report: Report, title: str, cases: dict[str, Callable[[], Any]], options: Any) -> None:
+    import torch
+
+    peaks = {}
+    for name, case in cases.items():
+        before = torch.cuda.memory_allocated()
+        torch.cuda.reset_peak_memory_stats()
+        case()
+        peaks[name] = torch.cuda.max_memory_allocated() - before
+    text = ", ".join(
+        f"{name} {peak / 1e9:.2f} GB ({peak / peaks['ours']:.2f}x)" for name, peak in peaks.items()
+    )
+    report.row(
+        f"{title}, batch {options.batch_size}, peak memory of a step: {text}", title=title, bytes=peaks
+    )
 
 
 if __name__ == "__main__":

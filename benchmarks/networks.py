@@ -125,7 +125,7 @@ def training_step(
     """
     network.train()
     optimizer = torch.optim.AdamW(network.parameters(), lr=1e-5, weight_decay=0.05, fused=fused or None)
-    forward = call or network
+    forward = network if call is None else call
 
     def step() -> None:
         optimizer.zero_grad()
