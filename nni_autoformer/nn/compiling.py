@@ -1,29 +1,26 @@
 """Compiled transformer blocks: one compilation per block shape, shared by all layers of a supernet or subnet.
 
 A whole supernet has 1e11 shapes and more, its blocks have 18 (tiny) or 27 (small, base). So the block is
-written as one function of its tensors, without modules, and that is compiled: a layer only supplies its
-slices. Shapes are compiled when they are first met.
+written as one function of its tensors and sizes, without modules, and that is compiled, slices included: a
+layer only supplies its tensors. Shapes are compiled when they are first met.
 """
 
 from __future__ import annotations
 
 import functools
 import time
+import types
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import Any, NamedTuple, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from ..architecture import HEAD_DIM
+from . import slicing
 from .layers import Block, attention, mlp
 from .relative_position import TokenGrid, offset_table
-
-RECOMPILE_LIMIT = 256
-"""Variants of one function that torch keeps: 27 shapes, in training and evaluation, with and without drop
-path, at some batch sizes.
-"""
 
 
 class CompiledBlocks:
@@ -39,10 +36,10 @@ class CompiledBlocks:
         self.shapes: dict[tuple[Any, ...], float] = {}
         self.failure: str | None = None
         self._report = report
-        self._compiled: Callable[..., Tensor] = block_function
+        self._backend = backend
+        self._compiled: dict[tuple[Any, ...], Callable[..., Tensor]] = {}
         try:
             _try_compiler(device, backend)
-            self._compiled = torch.compile(block_function, dynamic=False, backend=backend)
         except Exception as error:  # whatever the compiler's toolchain raises
             self._fall_back(error)
 
@@ -51,29 +48,39 @@ class CompiledBlocks:
         """How long all first forwards took together."""
         return sum(self.shapes.values())
 
-    def run(self, block: Block, x: Tensor) -> Tensor:
-        """What `block(x)` computes."""
+    def run(self, block: Block, places: Places, x: Tensor) -> Tensor:
+        """What `block(x)` computes.
+
+        Args:
+            block: a plain or an entangled one.
+            places: of its tensors, see `places_of`.
+            x: (batch, tokens, channels).
+        """
         masks = block.drop_path.mask(x), block.drop_path.mask(x)
-        tensors = block_tensors(block)
-        width = tensors["attn.proj.weight"].shape[1]
-        norm: Any = block.norm1
-        attn: Any = block.attn
-        arguments: Any = (x, tensors, width // HEAD_DIM, norm.eps, attn.token_grid, *masks)
+        tensors: Any = {key: owner._parameters[name] for key, owner, name in places}
+        norm, attn, mlp = cast(Any, block.norm1), cast(Any, block.attn), cast(Any, block.mlp)
+        entangled = hasattr(attn, "forward_argument")
+        if entangled:
+            heads, hidden = attn.forward_argument("num_heads"), mlp.forward_argument("hidden_features")
+        else:
+            heads, hidden = tensors["attn.proj.weight"].shape[1] // HEAD_DIM, len(tensors["mlp.fc1.bias"])
+        sizes = Sizes(x.shape[-1], heads, hidden, entangled)
+        arguments: Any = (x, tensors, sizes, norm.eps, attn.token_grid, *masks)
         if self.failure is not None:
             return block_function(*arguments)
-        hidden = len(tensors["mlp.fc1.bias"])
-        shape = (tuple(x.shape), width // HEAD_DIM, hidden, x.dtype, x.requires_grad, masks[0] is None)
+        shape = (tuple(x.shape), *sizes, x.dtype, x.requires_grad, masks[0] is None)
         if shape in self.shapes:
-            return self._compiled(*arguments)
+            return self._compiled[shape](*arguments)
         start = time.perf_counter()
         try:
-            result = self._compiled(*arguments)
+            compiled = torch.compile(_copy_of(block_function), dynamic=False, backend=self._backend)
+            result = compiled(*arguments)
         except Exception as error:  # whatever the compiler's toolchain raises
             self._fall_back(error)
             return block_function(*arguments)
-        self.shapes[shape] = time.perf_counter() - start
+        self._compiled[shape], self.shapes[shape] = compiled, time.perf_counter() - start
         self._report(
-            f"compiled block shape {len(self.shapes)}: {x.shape[-1]} channels, {width // HEAD_DIM} heads, "
+            f"compiled block shape {len(self.shapes)}: {x.shape[-1]} channels, {heads} heads, "
             f"{hidden} hidden, in {self.shapes[shape]:.1f} s ({self.seconds:.0f} s so far)"
         )
         return result
@@ -98,19 +105,19 @@ def compile_blocks(
         report: takes the sentences.
         backend: of `torch.compile`.
     """
-    _raise_recompile_limit()
     blocks = CompiledBlocks(next(network.parameters()).device, report, backend)
     for block in network.modules():
         if isinstance(block, Block) and blocks.failure is None:
-            block.forward = functools.partial(blocks.run, block)  # type: ignore[method-assign]
+            block.forward = functools.partial(blocks.run, block, places_of(block))  # type: ignore[method-assign]
     return blocks
 
 
-def _raise_recompile_limit() -> None:
-    config: Any = torch._dynamo.config
-    for name in ("recompile_limit", "cache_size_limit", "accumulated_recompile_limit"):
-        if isinstance(getattr(config, name, None), int):
-            setattr(config, name, max(getattr(config, name), RECOMPILE_LIMIT))
+def _copy_of(function: Callable[..., Tensor]) -> Callable[..., Tensor]:
+    """A function with a code object of its own: torch keeps what it has compiled by code object, tries all of
+    it one after the other at each call, and by default keeps no more than 8.
+    """
+    original: Any = function
+    return types.FunctionType(original.__code__.replace(), original.__globals__, original.__name__)
 
 
 def _try_compiler(device: torch.device, backend: str) -> None:
@@ -118,21 +125,54 @@ def _try_compiler(device: torch.device, backend: str) -> None:
     torch.compile(lambda x: F.gelu(x).square().sum(), dynamic=False, backend=backend)(x).backward()
 
 
-def block_tensors(block: Block) -> dict[str, Tensor]:
-    """The tensors of a block under timm's key names: a plain one's own, or the slices that are set now."""
-    tensors: dict[str, Tensor] = {}
-    for name in ("norm1", "attn", "norm2", "mlp"):
-        layer: Any = getattr(block, name)
-        entangled = hasattr(layer, "current_tensors")
-        parts = layer.current_tensors() if entangled else dict(layer.named_parameters())
-        tensors |= {f"{name}.{key}": tensor for key, tensor in parts.items()}
-    return tensors
+class Sizes(NamedTuple):
+    """What a block's tensors are cut to."""
+
+    embed_dim: int
+    num_heads: int
+    hidden_features: int
+    entangled: bool
+    """The tensors are those of the largest block, in the supernet's layout."""
+
+
+Places = list[tuple[str, nn.Module, str]]
+
+
+def places_of(block: Block) -> Places:
+    """Where a block's tensors are found, now and after they were replaced: their names under the plain
+    block's, and module and name there.
+    """
+    return [
+        (f"{part}.{prefix}{'.' if prefix else ''}{name}", owner, name)
+        for part in ("norm1", "attn", "norm2", "mlp")
+        for prefix, owner in getattr(block, part).named_modules()
+        for name, tensor in owner._parameters.items()
+        if tensor is not None
+    ]
+
+
+def cut(whole: Mapping[str, Tensor], sizes: Sizes, relative_position: bool) -> Mapping[str, Tensor]:
+    """The plain block's tensors."""
+    if not sizes.entangled:
+        return whole
+    embed_dim, num_heads, hidden_features, _ = sizes
+
+    def below(part: str) -> slicing.Get:
+        return lambda key: whole[f"{part}.{key}"]
+
+    parts = {
+        "norm1": slicing.layer_norm(below("norm1"), embed_dim),
+        "attn": slicing.attention(below("attn"), embed_dim, num_heads, relative_position),
+        "norm2": slicing.layer_norm(below("norm2"), embed_dim),
+        "mlp": slicing.mlp(below("mlp"), embed_dim, hidden_features),
+    }
+    return {f"{part}.{key}": tensor for part, tensors in parts.items() for key, tensor in tensors.items()}
 
 
 def block_function(
     x: Tensor,
-    tensors: Mapping[str, Tensor],
-    num_heads: int,
+    whole: Mapping[str, Tensor],
+    sizes: Sizes,
     eps: float,
     grid: TokenGrid | None,
     attention_mask: Tensor | None,
@@ -142,12 +182,13 @@ def block_function(
 
     Args:
         x: (batch, tokens, channels).
-        tensors: see `block_tensors`.
-        num_heads: heads of 64 channels.
+        whole: the block's tensors under timm's key names.
+        sizes: what they are cut to.
         eps: of the layer norms.
         grid: None for no relative position.
         attention_mask, mlp_mask: drop path's factors, see `DropPath.mask`.
     """
+    tensors = cut(whole, sizes, grid is not None)
 
     def linear(name: str) -> Callable[[Tensor], Tensor]:
         return lambda x: F.linear(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
@@ -165,7 +206,13 @@ def block_function(
         return x + (branch if mask is None else branch * mask)
 
     attended = attention(
-        norm("norm1", x), linear("attn.qkv"), linear("attn.proj"), num_heads, table("k"), table("v"), grid
+        norm("norm1", x),
+        linear("attn.qkv"),
+        linear("attn.proj"),
+        sizes.num_heads,
+        table("k"),
+        table("v"),
+        grid,
     )
     x = add(x, attended, attention_mask)
     return add(x, mlp(norm("norm2", x), linear("mlp.fc1"), linear("mlp.fc2")), mlp_mask)

@@ -115,8 +115,7 @@ class EntangledPatchEmbed(Entangled, PatchEmbed):
 
     def forward_with_args(self, embed_dim: int, images: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim)
-        features = F.conv2d(images, tensors["proj.weight"], tensors["proj.bias"], stride=self.patch_size)
-        return patch_tokens(features)
+        return patch_tokens(images, tensors["proj.weight"], tensors["proj.bias"])
 
 
 class EntangledTokens(Entangled, Tokens):

@@ -19,9 +19,25 @@ from .relative_position import RelativePosition2D, TokenGrid, relative_attention
 LinearMap = Callable[[Tensor], Tensor]
 
 
-def patch_tokens(feature_map: Tensor) -> Tensor:
-    """(batch, channels, rows, columns) to (batch, patches, channels), row by row."""
-    return feature_map.flatten(2).transpose(1, 2)
+def patch_tokens(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """Project each patch of the images.
+
+    Args:
+        images: (batch, in_chans, height, width).
+        weight: of a convolution whose stride is its size, (embed_dim, in_chans, side, side).
+        bias: (embed_dim,).
+
+    Returns:
+        (batch, patches, embed_dim), row by row.
+    """
+    side = weight.shape[-1]
+    if images.device.type != "cuda":
+        return F.conv2d(images, weight, bias, stride=side).flatten(2).transpose(1, 2)
+    # cuDNN's convolution of so large a stride takes three times as long as the matrix product that it is
+    if torch.is_autocast_enabled("cuda"):
+        images = images.to(torch.get_autocast_dtype("cuda"))
+    tiles = images.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # batch, channel, row, y, column, x
+    return F.linear(tiles.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2), weight.flatten(1), bias)
 
 
 def add_tokens(patches: Tensor, cls_token: Tensor, pos_embed: Tensor | None) -> Tensor:
@@ -94,12 +110,11 @@ class PatchEmbed(nn.Module):
 
     def __init__(self, embed_dim: int, patch_size: int = 16, in_chans: int = 3) -> None:
         super().__init__()
-        self.patch_size = patch_size
         self.proj = nn.Conv2d(in_chans, embed_dim, kernel_size=patch_size, stride=patch_size)
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, in_chans, height, width) to (batch, patches, embed_dim)."""
-        return patch_tokens(self.proj(images))
+        return patch_tokens(images, self.proj.weight, self.proj.bias)
 
 
 class Tokens(nn.Module):

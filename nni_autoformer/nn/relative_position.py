@@ -23,6 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -51,40 +52,59 @@ class TokenGrid(nn.Module):
 
     row_offsets: Tensor  # (2 rows - 1,): the learned table's row for each offset, from the most negative
     column_offsets: Tensor  # (2 columns - 1,)
-    row_index: Tensor  # (rows, rows): where the offset from query row i to key row j is among those
-    column_index: Tensor  # (columns, columns): the same, counted on after the rows
     one_hot: Tensor  # (1 + patches, width): row | column | class token | padding
+    offset_of: Tensor  # (1 + patches, width): for a query and a channel the offset between them
+    channel_of: Tensor  # (1 + patches, offsets): for a query and an offset the channel that far away
 
     def __init__(self, grid_size: tuple[int, int], max_relative_position: int) -> None:
         super().__init__()
         self.rows, self.columns = rows, columns = grid_size
+        one_hot = _one_hot(rows, columns)
+        offset_of = _offset_of(rows, columns, one_hot.shape[1])
         tables = {
             "row_offsets": _offsets(rows, max_relative_position),
             "column_offsets": _offsets(columns, max_relative_position),
-            "row_index": _offset_index(rows),
-            "column_index": _offset_index(columns) + 2 * rows - 1,
-            "one_hot": _one_hot(rows, columns),
+            "one_hot": one_hot,
+            "offset_of": offset_of,
+            "channel_of": _inverse(offset_of),
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
+
+
+def _padded_width(used: int) -> int:
+    """A multiple of 8, which tensor cores and fused kernels want, with at least one channel that stays 0."""
+    return used + 8 - used % 8
 
 
 def _offsets(side: int, maximum: int) -> Tensor:
     return torch.arange(1 - side, side).clamp(-maximum, maximum) + maximum + 1
 
 
-def _offset_index(side: int) -> Tensor:
-    position = torch.arange(side)
-    return position[None, :] - position[:, None] + side - 1
-
-
 def _one_hot(rows: int, columns: int) -> Tensor:
-    used = rows + columns + 1
-    table = torch.zeros(1 + rows * columns, used + -(HEAD_DIM + used) % 8)
+    table = torch.zeros(1 + rows * columns, _padded_width(HEAD_DIM + rows + columns + 1) - HEAD_DIM)
     patch = torch.arange(rows * columns)
     table[1 + patch, patch // columns] = 1
     table[1 + patch, rows + patch % columns] = 1
     table[0, rows + columns] = 1
+    return table
+
+
+def _offset_of(rows: int, columns: int, width: int) -> Tensor:
+    used = 2 * (rows + columns) - 1
+    table = torch.full((1 + rows * columns, width), _padded_width(used) - 1)
+    patch = torch.arange(rows * columns)[:, None]
+    table[1:, :rows] = torch.arange(rows) - patch // columns + rows - 1
+    table[1:, rows : rows + columns] = torch.arange(columns) - patch % columns + 2 * rows + columns - 2
+    table[1:, rows + columns] = used - 1
+    return table
+
+
+def _inverse(offset_of: Tensor) -> Tensor:
+    tokens, width = offset_of.shape
+    table = torch.full((tokens, int(offset_of.max()) + 1), width - 1)
+    table.scatter_(1, offset_of, torch.arange(width).expand(tokens, -1))
+    table[:, -1] = width - 1
     return table
 
 
@@ -177,45 +197,63 @@ def fused_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: T
     """`relative_attention` in one call of `scaled_dot_product_attention`."""
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, 64)
     one_hot = grid.one_hot.to(qkv.dtype).expand(*query.shape[:2], -1, -1)
-    positions = _query_channels(query, key_table.to(qkv.dtype), grid, width=one_hot.shape[-1])
+    products = _products(query, _padded(key_table, grid).to(qkv.dtype).t())
+    # nothing for the class token's query: its term is the same for every key, and softmax does not see that
+    positions = rearranged(products, grid.offset_of, grid.channel_of)
     attended = F.scaled_dot_product_attention(
         torch.cat((query, positions), dim=-1),
         torch.cat((key, one_hot), dim=-1),
         torch.cat((value, one_hot), dim=-1),
         scale=HEAD_DIM**-0.5,  # the default would see the widened channels
     )
-    mass = attended[..., HEAD_DIM:]
-    result = attended[..., :HEAD_DIM] + _value_term(mass, value_table.to(mass.dtype), grid)
+    mass = rearranged(attended[..., HEAD_DIM:], grid.channel_of, grid.offset_of)
+    term = _products(mass, _padded(value_table, grid).to(mass.dtype))
+    # every pair of the class token's query is a pair with the class token: all its mass, 1, meets one vector
+    on_class = F.pad(value_table[-1:].to(mass.dtype), (0, 0, 0, mass.shape[2] - 1))
+    result = attended[..., :HEAD_DIM] + term + on_class
     return result.transpose(1, 2).flatten(2)
 
 
-def _query_channels(query: Tensor, table: Tensor, grid: TokenGrid, width: int) -> Tensor:
-    """Each patch's products with its own part of the table, (batch, heads, 1 + patches, width).
+def _padded(table: Tensor, grid: TokenGrid) -> Tensor:
+    return F.pad(table, (0, 0, 0, grid.channel_of.shape[1] - len(table)))
 
-    The class token's channels stay zero: its term is the same for every key, and softmax does not see a
-    constant.
+
+def _products(x: Tensor, weight: Tensor) -> Tensor:
+    """x @ weight for (batch, heads, tokens, channels) as one product: its gradient for the weight, a sum over
+    all tokens, is too, which a product of many small ones would not spread over a GPU.
     """
-    patches = query[:, :, 1:]
-    grid_query = patches.unflatten(2, (grid.rows, grid.columns))
-    by_row = torch.einsum("bhrcd,rpd->bhrcp", grid_query, table[grid.row_index]).flatten(2, 3)
-    by_column = torch.einsum("bhrcd,cpd->bhrcp", grid_query, table[grid.column_index]).flatten(2, 3)
-    by_class = (patches @ table[-1]).unsqueeze(-1)
-    channels = torch.cat((by_row, by_column, by_class), dim=-1)
-    return F.pad(channels, (0, width - channels.shape[-1], 1, 0))
+    by_token = x.transpose(1, 2)
+    products = by_token.reshape(-1, x.shape[-1]) @ weight
+    return products.unflatten(0, by_token.shape[:3]).transpose(1, 2)
 
 
-def _value_term(mass: Tensor, table: Tensor, grid: TokenGrid) -> Tensor:
-    """The values' term from the attention mass per row, column and class token, (batch, heads, 1 + patches,
-    64).
+def rearranged(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+    """Each token's channels in an order of its own: channel c of token i is x[..., i, index[i, c]].
+
+    Args:
+        x: (batch, heads, tokens, channels), the last channel 0.
+        index: (tokens, new channels); its last column is that of the last channel of x, so it stays 0.
+        inverse: (tokens, channels): the index of the way back. Channels that one of the two does not take
+            are the last for the other.
     """
-    rows, columns = grid.rows, grid.columns
-    on_class = mass[..., rows + columns, None] * table[-1]
-    patches = mass[:, :, 1:].unflatten(2, (rows, columns))
-    by_row = torch.einsum("bhrcp,rpd->bhrcd", patches[..., :rows], table[grid.row_index])
-    by_column = torch.einsum(
-        "bhrcp,cpd->bhrcd", patches[..., rows : rows + columns], table[grid.column_index]
-    )
-    of_patches = (by_row + by_column).flatten(2, 3) + on_class[:, :, 1:]
-    # every pair of the class token's query is a pair with the class token: all of its mass meets one vector
-    total = mass[:, :, :1, :rows].sum(-1, keepdim=True) * table[-1]
-    return torch.cat((on_class[:, :, :1] + total, of_patches), dim=2)
+    if not torch.is_grad_enabled() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
+        return _taken(x, index)
+    return _Rearranged.apply(x, index, inverse)
+
+
+def _taken(x: Tensor, index: Tensor) -> Tensor:
+    return x.gather(-1, index.expand(*x.shape[:-2], -1, -1))
+
+
+class _Rearranged(torch.autograd.Function):
+    """No channel but the last, which is 0, is taken twice: the gradient is taken where others would add."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
+        ctx.save_for_backward(index, inverse)
+        return _taken(x, index)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
+        index, inverse = ctx.saved_tensors
+        return rearranged(gradient, inverse, index), None, None

@@ -32,12 +32,13 @@ RELATIVE_TABLES = tuple(
 def leading(tensor: Tensor, *sizes: int) -> Tensor:
     """The first entries of a tensor along its first dimensions, `tensor[:sizes[0], :sizes[1]]`, as a view.
 
-    Indexing has one backward pass per dimension, and each fills a gradient of its own; this has one.
+    Indexing has one backward pass per dimension, and each fills a gradient of its own; this has one. On a GPU
+    filling costs less than the time that Python takes to say so.
     """
     if tensor.shape[: len(sizes)] == sizes:
         return tensor
     once = len(sizes) == 1 or not (torch.is_grad_enabled() and tensor.requires_grad)
-    if once or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
+    if once or tensor.is_cuda or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
         return tensor[tuple(slice(size) for size in sizes)]
     return _Leading.apply(tensor, *sizes)
 

@@ -122,13 +122,11 @@ class Slices:
         """From images to tokens."""
         patch_embed, largest = self.supernet.patch_embed, self.supernet.tokens
         proj, tokens = patch_embed.sliced(embed_dim), largest.sliced(embed_dim)
-        weight, bias, stride = proj["proj.weight"], proj["proj.bias"], patch_embed.patch_size
+        weight, bias = proj["proj.weight"], proj["proj.bias"]
         cls_token, pos_embed = tokens["cls_token"], tokens.get("pos_embed")
 
         def embed(images: Tensor) -> Tensor:
-            return add_tokens(
-                patch_tokens(F.conv2d(images, weight, bias, stride=stride)), cls_token, pos_embed
-            )
+            return add_tokens(patch_tokens(images, weight, bias), cls_token, pos_embed)
 
         return embed
 
