@@ -38,6 +38,15 @@ def parser(name: str, description: str | None, rounds: int = 7) -> argparse.Argu
     return result
 
 
+def step_parser(name: str, description: str | None, rounds: int = 7) -> argparse.ArgumentParser:
+    """The flags of a benchmark of steps on subnets of search spaces; for the rest see `parser`."""
+    result = parser(name, description, rounds)
+    result.add_argument("--spaces", nargs="+", default=["tiny", "small"], help="search spaces (%(default)s)")
+    result.add_argument("--subnets", nargs="+", default=["largest", "published"], help="(%(default)s)")
+    result.add_argument("--batch-size", type=int, default=8)
+    return result
+
+
 def use_threads(count: int) -> None:
     """Set how many threads torch computes with, and keep third-party warnings out of the report."""
     import warnings

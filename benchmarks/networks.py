@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from typing import Any
 
@@ -31,6 +32,14 @@ def subnets(space: SearchSpace) -> dict[str, Architecture]:
     """The largest subnet, and the published one where the space has it."""
     published = space.architectures.get("published")
     return {"largest": space.largest} | ({"published": published} if published else {})
+
+
+def chosen(options: argparse.Namespace) -> Iterator[tuple[str, SearchSpace, Architecture]]:
+    """What the flags of `common.step_parser` name, one after the other: a title, the space and a subnet."""
+    for name, space in spaces(options.spaces, options.tiny).items():
+        for subnet, architecture in subnets(space).items():
+            if subnet in options.subnets:
+                yield f"{name} {subnet}, batch {options.batch_size}", space, architecture
 
 
 def supernet(space: SearchSpace, architecture: Architecture) -> AutoFormer:

@@ -9,41 +9,32 @@ from __future__ import annotations
 
 import sys
 
-from .common import Report, interleaved, parser, use_threads
+from .common import Report, interleaved, step_parser, use_threads
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Measure and report; the exit code."""
-    flags = parser("relative_position", __doc__, rounds=9)
-    flags.add_argument("--spaces", nargs="+", default=["tiny", "small"], help="search spaces (%(default)s)")
-    flags.add_argument("--subnets", nargs="+", default=["largest", "published"], help="(%(default)s)")
-    flags.add_argument("--batch-size", type=int, default=8)
-    options = flags.parse_args(arguments)
+    options = step_parser("relative_position", __doc__, rounds=9).parse_args(arguments)
     use_threads(options.threads)
     from nni_autoformer.nn.relative_position import attention_kernel
 
     from . import networks
 
     report = Report("relative_position", options)
-    for name, space in networks.spaces(options.spaces, options.tiny).items():
+    for title, space, architecture in networks.chosen(options):
         images, labels = networks.batch(space, options.batch_size)
-        for subnet, architecture in networks.subnets(space).items():
-            if subnet not in options.subnets:
-                continue
-            ours = networks.supernet(space, architecture)
-            step = networks.training_step(ours, images, labels, fused=True)
-            extracted = ours.extract(architecture)
-            others = {
-                "subnet": extracted,
-                "without": networks.plain_subnet(space, architecture),
-                "timm ViT": networks.timm_vit(space, architecture),
-            }
-            cases = {"supernet": step, "fused kernel": attention_kernel("fused")(step)} | {
-                case: networks.training_step(network, images, labels, fused=True)
-                for case, network in others.items()
-            }
-            seconds = interleaved(cases, options)
-            report.times(f"{name} {subnet}, batch {options.batch_size}", seconds, over="without")
+        ours = networks.supernet(space, architecture)
+        step = networks.training_step(ours, images, labels, fused=True)
+        others = {
+            "subnet": ours.extract(architecture),
+            "without": networks.plain_subnet(space, architecture),
+            "timm ViT": networks.timm_vit(space, architecture),
+        }
+        cases = {"supernet": step, "fused kernel": attention_kernel("fused")(step)} | {
+            case: networks.training_step(network, images, labels, fused=True)
+            for case, network in others.items()
+        }
+        report.times(title, interleaved(cases, options), over="without")
     return report.finish()
 
 

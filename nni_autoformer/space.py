@@ -14,6 +14,7 @@ import yaml
 from .architecture import KEYS, Architecture, is_integer, is_number
 from .errors import ConfigError
 from .files import read_yaml, write_text
+from .packaged import packaged_names, packaged_or_own
 from .published_yaml import published_space
 
 __all__ = ["Architecture", "ModelConfig", "SearchSpace", "packaged_spaces"]
@@ -134,15 +135,7 @@ class SearchSpace:
             ConfigError: there is no such space or file, or its content is wrong; the sentence names file and
                 key.
         """
-        text = str(name_or_path)
-        path = Path(text)
-        if path.suffix not in (".yaml", ".yml") and not path.is_file():
-            if text not in packaged_spaces():
-                raise ConfigError(
-                    f"--space {text}: there is no packaged space of this name (there are "
-                    f"{', '.join(packaged_spaces())}) and no such file."
-                )
-            path = _packaged_folder() / f"{text}.yaml"
+        path = packaged_or_own(name_or_path, "search_spaces", "--space", "space")
         content = read_yaml(path)
         return cls.from_dict(published_space(content, str(path)) or content, str(path))
 
@@ -351,14 +344,9 @@ class SearchSpace:
         return self.require(Architecture.from_yaml(path), f"{path}: the architecture")
 
 
-def _packaged_folder() -> Path:
-    installed = Path(__file__).with_name("search_spaces")
-    return installed if installed.is_dir() else Path(__file__).parents[1] / "search_spaces"
-
-
 def packaged_spaces() -> list[str]:
     """The names of the spaces that come with the package."""
-    return sorted(path.stem for path in _packaged_folder().glob("*.yaml"))
+    return packaged_names("search_spaces")
 
 
 def _mapping(content: Mapping, key: str, source: str, default: dict | None = None) -> dict:

@@ -31,9 +31,7 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("--seed", type=int, default=0, help="of training and search (default 0)")
     parser.add_argument("--epochs", type=int, default=80, help="passes over the training images (default 80)")
-    parser.add_argument(
-        "--device", default="auto", help="auto (default: the GPU if there is one), cpu, cuda, …"
-    )
+    options.add_device(parser)
     options.add_output(parser, default="runs/demo")
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..space import SearchSpace
+from . import options
 from .test import architecture_of
 
 
@@ -15,12 +16,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("export", help="write a subnet for other programs", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "--checkpoint", type=Path, required=True, metavar="FILE", help="a supernet or a subnet"
-    )
-    parser.add_argument(
-        "--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)"
-    )
+    options.add_checkpoint(parser)
     parser.add_argument(
         "--architecture", metavar="FILE|NAME", help="which subnet of a supernet, see nni-autoformer test"
     )

@@ -13,6 +13,7 @@ from ..complexity import params_range
 from ..errors import ConfigError
 from ..files import replacing
 from ..space import SearchSpace
+from . import options
 from .summary import table
 from .test import architecture_of
 
@@ -38,8 +39,7 @@ def add_convert_parser(commands: Any) -> None:
     text = "Write a checkpoint in another layout, where that is exact."
     parser = commands.add_parser("convert", help="write a checkpoint in another layout", description=text)
     parser.set_defaults(run=run_convert)
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="what to convert")
-    parser.add_argument("--space", help="the search space, for a supernet that does not name it")
+    options.add_checkpoint(parser)
     parser.add_argument(
         "--to",
         required=True,

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
@@ -29,16 +28,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("finetune", help="train one subnet on", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="a supernet or a subnet: ours, a published one, or one of NNI's hub",
-    )
-    parser.add_argument(
-        "--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)"
-    )
+    options.add_checkpoint(parser)
     parser.add_argument(
         "--architecture", metavar="FILE|NAME", help="which subnet of a supernet, see nni-autoformer test"
     )

@@ -18,6 +18,25 @@ if TYPE_CHECKING:
     from ..search.evolution import Limits
 
 
+def add_space(parser: argparse.ArgumentParser) -> None:
+    """Which search space."""
+    parser.add_argument("--space", required=True, help="name of a packaged search space, or a YAML file")
+
+
+def add_checkpoint(parser: argparse.ArgumentParser, what: str = "a supernet or a subnet") -> None:
+    """Which weights, and the search space of a file that does not name its own."""
+    parser.add_argument(
+        "--checkpoint",
+        type=Path,
+        required=True,
+        metavar="FILE",
+        help=f"{what}: ours, a published one, or one of NNI's hub",
+    )
+    parser.add_argument(
+        "--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)"
+    )
+
+
 def add_data(parser: argparse.ArgumentParser) -> None:
     """Where the images are."""
     group = parser.add_argument_group("data")
@@ -107,22 +126,21 @@ def report_bad_images(bad_images: BadImages | None) -> None:
 
 
 def add_device(parser: argparse.ArgumentParser) -> None:
-    """Where and how exactly to compute."""
-    group = parser.add_argument_group("device")
-    group.add_argument(
+    """Where to compute."""
+    parser.add_argument(
         "--device", default="auto", help="auto (default: the GPU if there is one), cpu, cuda, cuda:1, …"
     )
-    group.add_argument(
+
+
+def add_evaluation(parser: argparse.ArgumentParser) -> None:
+    """Where, how exactly and in what portions images are evaluated."""
+    add_device(parser)
+    parser.add_argument(
         "--precision",
         choices=("fp32", "bf16", "fp16"),
         default="fp32",
         help="fp32 (default), or automatic mixed precision",
     )
-
-
-def add_evaluation(parser: argparse.ArgumentParser) -> None:
-    """How images are evaluated."""
-    add_device(parser)
     parser.add_argument(
         "--batch-size",
         type=_batch_size,

@@ -23,7 +23,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("retrain", help="train one subnet from scratch", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument("--space", required=True, help="name of a packaged search space, or a YAML file")
+    options.add_space(parser)
     parser.add_argument(
         "--architecture",
         metavar="FILE|NAME",

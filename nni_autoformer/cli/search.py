@@ -37,10 +37,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("search", help="search a supernet under limits", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)"
-    )
-    parser.add_argument("--checkpoint", type=Path, required=True, metavar="FILE", help="a trained supernet")
+    options.add_checkpoint(parser, "a trained supernet")
     options.add_data(parser)
     options.add_images(parser)
     options.add_limits(parser)

@@ -10,6 +10,7 @@ import yaml
 
 from ..complexity import macs, params
 from ..space import SearchSpace
+from . import options
 from .summary import table
 
 FORMATS = ("table", "yaml", "nnictl", "nas")
@@ -19,7 +20,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("space", help="show a search space", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument("--space", required=True, help="name of a packaged space, or a YAML file")
+    options.add_space(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,

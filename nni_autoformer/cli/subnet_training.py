@@ -64,9 +64,7 @@ def add_flags(parser: argparse.ArgumentParser, task: str) -> None:
         "100-per-class, at most a fifth of the smallest class)",
     )
     add_recipe(parser, task)
-    parser.add_argument(
-        "--device", default="auto", help="auto (default: the GPU if there is one), cpu, cuda, …"
-    )
+    options.add_device(parser)
     options.add_output(parser)
     add_upkeep(parser)
 

@@ -26,16 +26,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("test", help="test one subnet of a supernet", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument(
-        "--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)"
-    )
-    parser.add_argument(
-        "--checkpoint",
-        type=Path,
-        required=True,
-        metavar="FILE",
-        help="a supernet or a subnet: ours, a published one, or one of NNI's hub",
-    )
+    options.add_checkpoint(parser)
     parser.add_argument(
         "--architecture",
         metavar="FILE|NAME",

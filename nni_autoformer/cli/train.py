@@ -33,7 +33,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags; those of the recipe have timm's names."""
     parser = commands.add_parser("train", help="train a supernet", description=__doc__)
     parser.set_defaults(run=run)
-    parser.add_argument("--space", required=True, help="name of a packaged search space, or a YAML file")
+    options.add_space(parser)
     options.add_data(parser)
     options.add_loading(parser)
     parser.add_argument(
@@ -43,9 +43,7 @@ def add_parser(commands: Any) -> None:
         "smallest class); their list goes beside the checkpoint",
     )
     add_recipe(parser)
-    parser.add_argument(
-        "--device", default="auto", help="auto (default: the GPU if there is one), cpu, cuda, …"
-    )
+    options.add_device(parser)
     options.add_output(parser)
     add_upkeep(parser)
 

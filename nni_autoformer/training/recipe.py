@@ -10,6 +10,7 @@ import yaml
 
 from ..errors import ConfigError
 from ..files import write_text
+from ..packaged import packaged_names, packaged_or_own
 from ..space import SearchSpace
 from .knobs import (
     BELOW_ONE,
@@ -265,22 +266,9 @@ def recipe_values(name_or_path: str | Path) -> dict[str, Any]:
         ConfigError: there is no such recipe or file, or its content is wrong; the sentence names file and
             key.
     """
-    text, path = str(name_or_path), Path(name_or_path)
-    if path.suffix not in (".yaml", ".yml") and not path.is_file():
-        if text not in packaged_recipes():
-            raise ConfigError(
-                f"--recipe {text}: there is no packaged recipe of this name (there are "
-                f"{', '.join(packaged_recipes())}) and no such file."
-            )
-        path = _packaged_folder() / f"{text}.yaml"
-    return read_values(Recipe, path)
+    return read_values(Recipe, packaged_or_own(name_or_path, "recipes", "--recipe", "recipe"))
 
 
 def packaged_recipes() -> list[str]:
     """The names of the recipes that come with the package."""
-    return sorted(path.stem for path in _packaged_folder().glob("*.yaml"))
-
-
-def _packaged_folder() -> Path:
-    installed = Path(__file__).parents[1] / "recipes"
-    return installed if installed.is_dir() else Path(__file__).parents[2] / "recipes"
+    return packaged_names("recipes")

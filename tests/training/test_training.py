@@ -161,9 +161,10 @@ def test_weight_decay_leaves_out_what_the_paper_leaves_out(toy):
     assert any("embeddings_table" in name for name in decayed)
 
 
-@pytest.mark.parametrize("precision", ["bf16"])
-def test_mixed_precision_trains(toy, toy_command, tmp_path, precision):
-    assert main(toy_command(toy, tmp_path / "run", "--precision", precision, "--epochs", "2")) == 0
+@pytest.mark.parametrize("clip", [[], ["--clip-grad", "1"]])
+def test_mixed_precision_trains(toy, toy_command, tmp_path, clip):
+    flags = ["--precision", "bf16", "--epochs", "2", *clip]
+    assert main(toy_command(toy, tmp_path / "run", *flags)) == 0
     values = weights(tmp_path / "run").values()
     assert all(value.dtype == torch.float32 and value.isfinite().all() for value in values)
     assert not equal(weights(tmp_path / "run"), weights(toy / "run"))
