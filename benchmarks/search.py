@@ -58,6 +58,8 @@ class Workload:
     """
 
     def __init__(self, options: argparse.Namespace) -> None:
+        import torch
+
         from nni_autoformer import SearchSpace, load_supernet
         from nni_autoformer.data import decode, draw_selection, eval_transform, open_data
         from nni_autoformer.model import build_supernet
@@ -69,6 +71,9 @@ class Workload:
             self.space = SearchSpace.load(options.space)
             model = self.space.model
             self.supernet = build_supernet(self.space)
+            with torch.no_grad():
+                for weight in self.supernet.parameters():  # no bias is zero after training
+                    weight += 0.02 * torch.randn_like(weight)
         model = self.space.model
         dataset = "digits" if options.data is None else "folder"
         splits = open_data(dataset, options.data, model.in_chans)

@@ -4,6 +4,10 @@ Entangled subnets of one embedding size have the same patch embedding, tokens an
 in the first layers have the same activations up to there. So the subnets form a tree, whose edges are halves
 of layers, and one walk through it gives the logits of all of them, bit for bit those that each gives alone.
 Among the children of a few parents that spares a good part of the layers.
+
+Nothing narrower is cut out of what is wider: a head's bias depends on how many heads there are (the qkv bias
+is cut into its three runs after it has been sliced, see `slicing.py`), and the channels of a wider matrix
+product may be rounded otherwise.
 """
 
 from __future__ import annotations
