@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -17,7 +19,13 @@ TOLERANCES = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
 """By format: how far the logits may be from the supernet's own for this architecture."""
 
 
-def export(subnet: Subnet, reference: Callable[[Tensor], Tensor], format: str, path: str | Path) -> float:
+def export(
+    subnet: Subnet,
+    reference: Callable[[Tensor], Tensor],
+    format: str,
+    path: str | Path,
+    run: Mapping[str, Any] | None = None,
+) -> float:
     """Write a subnet, and compare what was written with the network it came from.
 
     The file takes its name only after the comparison, so a wrong export leaves nothing.
@@ -27,6 +35,8 @@ def export(subnet: Subnet, reference: Callable[[Tensor], Tensor], format: str, p
         reference: gives the logits of the supernet for this architecture.
         format: 'safetensors', 'torch-export' or 'onnx'; the last two take any batch size.
         path: the file.
+        run: what the header of a safetensors file says of the run that the weights come from, see
+            `Header.run`; `nni-autoformer test` needs it.
 
     Returns:
         The largest difference of a logit, over two batches of different sizes.
@@ -38,6 +48,8 @@ def export(subnet: Subnet, reference: Callable[[Tensor], Tensor], format: str, p
     if format not in TOLERANCES:
         raise ConfigError(f"--format {format}: known are {', '.join(TOLERANCES)}.")
     write, read = _FORMATS[format]
+    if format == "safetensors":
+        write = partial(_write_safetensors, run=run or {})
     subnet = subnet.eval()
     generator = torch.Generator().manual_seed(0)
     shape = (subnet.model.in_chans, *subnet.model.img_size)
@@ -54,8 +66,8 @@ def export(subnet: Subnet, reference: Callable[[Tensor], Tensor], format: str, p
     return difference
 
 
-def _write_safetensors(subnet: Subnet, example: Tensor, path: Path) -> None:
-    save_subnet(path, subnet, {})
+def _write_safetensors(subnet: Subnet, example: Tensor, path: Path, run: Mapping[str, Any]) -> None:
+    save_subnet(path, subnet, run)
 
 
 def _read_safetensors(path: Path) -> Callable[[Tensor], Tensor]:
@@ -115,7 +127,7 @@ def _read_onnx(path: Path) -> Callable[[Tensor], Tensor]:
     return lambda images: torch.from_numpy(session.run(None, {"images": images.numpy()})[0])
 
 
-_FORMATS = {
+_FORMATS: dict[str, tuple[Callable[..., None], Callable[[Path], Callable[[Tensor], Tensor]]]] = {
     "safetensors": (_write_safetensors, _read_safetensors),
     "torch-export": (_write_torch, _read_torch),
     "onnx": (_write_onnx, _read_onnx),

@@ -48,5 +48,5 @@ def run(arguments: argparse.Namespace) -> None:
         supernet, _ = load_supernet(arguments.checkpoint, space)
         supernet.eval().set_architecture(architecture)
         subnet, reference = supernet.extract(architecture), supernet
-    difference = export(subnet, reference, arguments.format, arguments.output)
+    difference = export(subnet, reference, arguments.format, arguments.output, header.run)
     print(f"{arguments.output}: {architecture}; logits within {difference:.1e} of the checkpoint's")

@@ -150,9 +150,9 @@ class Slices:
         tensors = largest.sliced(embed_dim, size)
         if kind == "attn":
             qkv, proj = linear(tensors, "qkv"), linear(tensors, "proj")
-            return lambda x: x + largest.attend(norm(x), qkv, proj, size)
+            return lambda x: _sum(largest.attend(norm(x), qkv, proj, size), x)
         fc1, fc2 = linear(tensors, "fc1"), linear(tensors, "fc2")
-        return lambda x: x + mlp(norm(x), fc1, fc2)
+        return lambda x: _sum(mlp(norm(x), fc1, fc2), x)
 
     def classifier(self, embed_dim: int) -> LinearMap:
         """From the last layer's tokens to logits."""
@@ -164,3 +164,8 @@ class Slices:
         tensors = largest.sliced(embed_dim)
         weight, bias, eps = tensors["weight"], tensors["bias"], largest.eps
         return lambda x: F.layer_norm(x, (embed_dim,), weight, bias, eps)
+
+
+def _sum(own: Tensor, x: Tensor) -> Tensor:
+    """own + x, in own's memory if that can hold it: new memory is a good part of a small sum's time."""
+    return own.add_(x) if own.dtype == x.dtype else own + x

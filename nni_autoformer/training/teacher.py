@@ -85,6 +85,23 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
+def require_teacher(recipe: Recipe) -> None:
+    """Check what can be known of the recipe's teacher without making it.
+
+    Raises:
+        ConfigError: timm has no such model, or there is no such file.
+    """
+    name, path = recipe.teacher, recipe.teacher_checkpoint
+    if name is None:
+        return
+    if not timm.is_model(name):
+        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
+        more = f"; near are {', '.join(near)}" if near else ""
+        raise ConfigError(f"--teacher {name}: timm has no model of this name{more}.")
+    if path is not None and not Path(path).is_file():
+        raise ConfigError(f"--teacher-checkpoint {path}: there is no such file.")
+
+
 def open_teacher(
     recipe: Recipe, model: ModelConfig, mean: Sequence[float], std: Sequence[float]
 ) -> Teacher | None:
@@ -98,13 +115,10 @@ def open_teacher(
     Raises:
         ConfigError: timm has no such model, or the weights are not there or do not fit.
     """
+    require_teacher(recipe)
     name = recipe.teacher
     if name is None:
         return None
-    if not timm.is_model(name):
-        near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
-        more = f"; near are {', '.join(near)}" if near else ""
-        raise ConfigError(f"--teacher {name}: timm has no model of this name{more}.")
     path = recipe.teacher_checkpoint
     try:
         network = timm.create_model(
@@ -132,8 +146,6 @@ def open_teacher(
 
 
 def _load(network: nn.Module, name: str, path: str) -> None:
-    if not Path(path).is_file():
-        raise ConfigError(f"--teacher-checkpoint {path}: there is no such file.")
     try:
         network.load_state_dict(load_state_dict(path, weights_only=True))
     except Exception as error:  # a damaged file, code in a pickle, or other tensors

@@ -119,6 +119,18 @@ def test_convert_refuses(toy, tmp_path, capsys, flags, words):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_exported_subnet_is_tested_as_within_its_supernet(toy, tmp_path, capsys):
+    names = {"c": toy / CHECKPOINT, "d": toy / "images", "t": tmp_path}
+    export = "export --checkpoint {c} --architecture middle --format safetensors --output {t}/a.safetensors"
+    assert command(export, **names) == 0
+    capsys.readouterr()
+    said = []
+    for which in ("{c} --architecture middle", "{t}/a.safetensors"):
+        assert command(f"test --checkpoint {which} --data {{d}} --device cpu", **names) == 0
+        said.append([line for line in capsys.readouterr().out.splitlines() if "top-" in line])
+    assert said[0] == said[1] != []
+
+
 @pytest.mark.parametrize("format", ["safetensors", "torch-export", "onnx"])
 def test_export_is_checked_and_runs_elsewhere(toy, subnet, tmp_path, capsys, format):
     output = tmp_path / "subnet.bin"

@@ -328,3 +328,4 @@ def test_bad_flags_are_sentences(toy, toy_command, tmp_path, capsys, flags, word
         code = error.code
     assert code == 2
     assert words in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
