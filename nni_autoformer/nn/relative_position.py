@@ -66,7 +66,7 @@ class TokenGrid(nn.Module):
             "column_offsets": _offsets(columns, max_relative_position),
             "one_hot": one_hot,
             "offset_of": offset_of,
-            "channel_of": _inverse(offset_of),
+            "channel_of": _channel_of(offset_of, _padded_width(2 * (rows + columns) - 1)),
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
@@ -100,9 +100,9 @@ def _offset_of(rows: int, columns: int, width: int) -> Tensor:
     return table
 
 
-def _inverse(offset_of: Tensor) -> Tensor:
+def _channel_of(offset_of: Tensor, offsets: int) -> Tensor:
     tokens, width = offset_of.shape
-    table = torch.full((tokens, int(offset_of.max()) + 1), width - 1)
+    table = torch.full((tokens, offsets), width - 1)
     table.scatter_(1, offset_of, torch.arange(width).expand(tokens, -1))
     table[:, -1] = width - 1
     return table
