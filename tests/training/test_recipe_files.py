@@ -9,6 +9,7 @@ from nni_autoformer import ConfigError, SearchSpace
 from nni_autoformer.cli import build_parser
 from nni_autoformer.cli.overrides import overrides_of
 from nni_autoformer.cli.recipe_flags import recipe_of
+from nni_autoformer.packaged import packaged_or_own
 from nni_autoformer.training.knobs import knobs_of
 from nni_autoformer.training.recipe import NETWORK, SUPERNET, Recipe, packaged_recipes, recipe_values
 
@@ -32,9 +33,7 @@ def test_the_paper_s_recipe_is_the_default_of_its_spaces():
 
 @pytest.mark.parametrize("name", packaged_recipes())
 def test_a_packaged_recipe_says_how_it_is_run_what_comes_out_and_what_it_costs(name):
-    from nni_autoformer.training import recipe
-
-    text = (recipe._packaged_folder() / f"{name}.yaml").read_text()
+    text = packaged_or_own(name, "recipes", "--recipe", "recipe").read_text()
     head = [line for line in text.splitlines() if line.startswith("#")]
     assert any(f"--recipe {name} " in line for line in head)
     assert any("Expected" in line for line in head) and any("Cost" in line for line in head)
