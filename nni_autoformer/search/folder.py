@@ -91,7 +91,7 @@ class SearchFolder:
     @contextmanager
     def together(self) -> Iterator[None]:
         """Write the state once after all answers inside the `with` block, which is left when they are in or
-        something fails; for answers that are known beforehand.
+        something fails; for answers that are known beforehand, so that a kill loses none.
         """
         self._together = True
         try:

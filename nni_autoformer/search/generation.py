@@ -109,7 +109,7 @@ class Generations:
                 self._finish(rows, f"generation {generation}")
             else:
                 self._race(self.racing, rows, best_rows, generation)
-                self._save()  # who was stopped depends on the whole generation, so it cannot be done again
+            self._save()
         return {architecture: self.outcomes.metric(architecture) for architecture in architectures}
 
     def _open(self, rows: np.ndarray) -> np.ndarray:

@@ -139,7 +139,7 @@ class EvolutionStrategy(Strategy):
                 together.append(step)
             evaluator = self._generations.evaluator
             evaluator.knows(self._generations.evaluate(together))
-        # seconds at most go by before the state is written, see `Generations`
+        # a generation's results are on the disk already, so writing the state once loses none
         with nullcontext() if self.folder is None or self._generations is None else self.folder.together():
             for candidate in together:
                 if not self.wait_for_resource():
