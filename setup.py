@@ -21,7 +21,7 @@ setup(
     packages=[*find_packages(include=["nni_autoformer", "nni_autoformer.*"]), *DATA],
     # spaces and recipes stand at the top level for people to read, and travel inside the package
     package_dir={name: name.rpartition(".")[2] for name in DATA},
-    package_data={"nni_autoformer": ["peers.csv"], **{name: ["*.yaml"] for name in DATA}},
+    package_data={"nni_autoformer.report": ["peers.csv"], **{name: ["*.yaml"] for name in DATA}},
     install_requires=[
         "torch>=2.6",
         "torchvision",

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from .search.tuner import EvolutionTuner
     from .space import ModelConfig, SearchSpace
     from .training.module import ImageClassification
+    from .training.one_shot import SupernetTraining
     from .training.recipe import Recipe
-    from .training.strategy import SupernetTraining
 
 __version__ = "0.1.0"
 
@@ -44,7 +44,7 @@ _HOMES = {
     "SearchSpace": "space",
     "Subnet": "nn.subnet",
     "SubnetEvaluator": "search.evaluator",
-    "SupernetTraining": "training.strategy",
+    "SupernetTraining": "training.one_shot",
     "TrialEvaluator": "search.trial_evaluator",
     "build_supernet": "model",
     "load_supernet": "checkpoints",

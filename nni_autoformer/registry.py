@@ -22,11 +22,11 @@ from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
 from .architecture import Architecture
+from .checkpoints.layouts import hub_to_timm, recognise
+from .checkpoints.resize import require_way, resample_table, stretched
 from .errors import ConfigError
-from .layouts import hub_to_timm, recognise
 from .nn.layers import Attention, Block, Mlp, drop_path_rates, init_linear
 from .nn.relative_position import TokenGrid
-from .resize import require_way, resample_table, stretched
 from .space import SearchSpace
 
 

@@ -13,8 +13,7 @@ import yaml
 
 from .architecture import KEYS, Architecture, is_integer, is_number
 from .errors import ConfigError
-from .files import read_yaml, write_text
-from .packaged import packaged_names, packaged_or_own
+from .files import packaged_names, packaged_or_own, read_yaml, write_text
 from .published_yaml import published_space
 
 __all__ = ["Architecture", "ModelConfig", "SearchSpace", "packaged_spaces"]

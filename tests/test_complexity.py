@@ -15,7 +15,7 @@ from nni_autoformer.complexity import (
     relative_position_macs,
 )
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "golden"
 GOLDEN = {name: json.loads((DATA / f"{name}.json").read_text()) for name in ("mini", "published")}
 
 

@@ -7,7 +7,7 @@ from timm.data import resolve_data_config
 
 import nni_autoformer.registry  # noqa: F401
 from nni_autoformer import Architecture, ConfigError, SearchSpace, Subnet
-from nni_autoformer.resize import resample_table
+from nni_autoformer.checkpoints.resize import resample_table
 
 PUBLISHED = ["autoformer_base_patch16_224", "autoformer_small_patch16_224", "autoformer_tiny_patch16_224"]
 SMALL = Architecture(32, (1, 2, 1), (1.5, 2.0, 2.0))
@@ -177,7 +177,7 @@ def test_tables_are_interpolated_linearly_along_the_offset():
 
 
 def test_a_checkpoint_of_another_size_or_layout_is_made_to_fit():
-    from nni_autoformer.layouts import timm_to_hub
+    from nni_autoformer.checkpoints.layouts import timm_to_hub
     from nni_autoformer.registry import checkpoint_filter_fn
 
     model, bigger = small(), small(img_size=64, max_relative_position=6)

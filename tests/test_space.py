@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from nni_autoformer import Architecture, ConfigError, SearchSpace
 from nni_autoformer.space import packaged_spaces
 
-SAMPLING = json.loads((Path(__file__).parent / "data" / "sampling.json").read_text())
+SAMPLING = json.loads((Path(__file__).parent / "golden" / "sampling.json").read_text())
 NAMES = ["base", "base-released", "cifar", "digits", "small", "tiny", "tiny-released"]
 MINI = {
     "name": "mini",

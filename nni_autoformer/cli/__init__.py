@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import ConfigError, Terminated
-from ..trial import current as current_trial
+from ..experiment import current_trial
 from .overrides import overrides_of
 
 INTERRUPTED = 130
@@ -23,17 +23,17 @@ TERMINATED = 143
 def build_parser() -> argparse.ArgumentParser:
     """The parser of the whole command line."""
     from . import (
+        conversion,
         data,
         demo,
-        export,
-        files,
+        exporting,
         finetune,
         launch,
         plot,
         retrain,
         sample,
         search,
-        space,
+        spaces,
         test,
         train,
     )
@@ -44,10 +44,23 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for module in (train, search, test, retrain, finetune, sample, plot, space, launch, export, data, demo):
+    for module in (
+        train,
+        search,
+        test,
+        retrain,
+        finetune,
+        sample,
+        plot,
+        spaces,
+        launch,
+        exporting,
+        data,
+        demo,
+    ):
         module.add_parser(commands)
-    files.add_info_parser(commands)
-    files.add_convert_parser(commands)
+    conversion.add_info_parser(commands)
+    conversion.add_convert_parser(commands)
     for command in commands.choices.values():
         command.description = (command.description or "").replace("``", "")
     return parser

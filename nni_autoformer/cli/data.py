@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..report.summary import table
 from . import options
-from .summary import table
 
 
 def add_parser(commands: Any) -> None:

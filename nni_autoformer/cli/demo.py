@@ -6,18 +6,18 @@ import argparse
 from dataclasses import replace
 from typing import Any
 
+from ..experiment import current_trial
+from ..jobs.preparation import SUPERNET_FILE, TrainJob
+from ..jobs.run_folder import RunFolder, jsonable
+from ..report.summary import FIGURE_FILE, SUMMARY_FILE, print_search
 from ..search.evolution import Evolution, EvolutionConfig, Limits
 from ..space import SearchSpace
 from ..training.recipe import Recipe
-from ..trial import current as current_trial
 from . import options
 from .evaluation import Evaluation
 from .recipe_flags import DIGITS
-from .run_folder import RunFolder, jsonable
 from .search import Search
-from .summary import FIGURE_FILE, SUMMARY_FILE, print_search
 from .test import test
-from .train_job import SUPERNET_FILE, TrainJob
 
 SELECTION = "24-per-class"
 """A fifth of the training images; fewer, and the best of many candidates is mostly a lucky one."""

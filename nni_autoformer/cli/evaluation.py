@@ -10,9 +10,9 @@ from ..errors import ConfigError
 from .options import workers_of
 
 if TYPE_CHECKING:
+    from ..checkpoints.header import Header
     from ..data import DecodedImages
-    from ..headers import Header
-    from ..search.batches import BatchSize
+    from ..search.batch_size import BatchSize
     from ..search.evaluator import SubnetEvaluator
     from ..search.images import EvaluationImages
 

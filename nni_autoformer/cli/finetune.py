@@ -18,10 +18,10 @@ from .subnet_training import SubnetRun, add_flags, train_subnet
 from .test import wanted_architecture
 
 if TYPE_CHECKING:
+    from ..checkpoints.header import Header
     from ..data import DataSplits
-    from ..headers import Header
+    from ..jobs.preparation import TrainJob
     from ..nn.subnet import Subnet
-    from .train_job import TrainJob
 
 
 def add_parser(commands: Any) -> None:
@@ -67,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     depth = supernet_depth_of(header)
 
     def start(job: TrainJob) -> tuple[Subnet, list[str]]:
-        from ..training.start import inherited_subnet
+        from ..training.initial_weights import inherited_subnet
 
         subnet, notes = inherited_subnet(
             arguments.checkpoint,

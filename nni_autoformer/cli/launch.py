@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..host import require_home, require_port
-from ..manager import Manager
+from ..experiment.manager import Manager
+from ..experiment.preflight import require_home, require_port
 from ..space import SearchSpace
 
 PATIENCE = 30.0

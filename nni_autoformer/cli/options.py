@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 from ..data.catalogue import NAMES
 from ..errors import ConfigError
+from ..experiment import current_trial
 from ..space import SearchSpace
-from ..trial import current as current_trial
 
 if TYPE_CHECKING:
     from ..data import BadImages, DataSplits
-    from ..search.batches import BatchSize
+    from ..search.batch_size import BatchSize
     from ..search.evolution import Limits
 
 

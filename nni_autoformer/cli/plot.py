@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
-from ..results import Series, read_peers, read_series
-from .summary import grid
+from ..report.results import Series, read_peers, read_series
+from ..report.summary import grid
 
 FORMATS = (".png", ".pdf", ".svg")
 
@@ -58,7 +58,7 @@ def run(arguments: argparse.Namespace) -> None:
         if all(result.cost(against) is None for result in entry.results):
             raise ConfigError(f"{word}: no result has {against}, which --against {against} draws.")
 
-    from ..figures import draw_comparison
+    from ..report.figures import draw_comparison
 
     peers = read_peers() if arguments.peers else []
     try:

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
+from ..config import Knob, knobs_of
 from ..errors import ConfigError
 from ..space import SearchSpace
-from ..training.knobs import Knob, knobs_of
 from ..training.recipe import NETWORK, SUPERNET, Recipe, recipe_values
 
 DIGITS: dict[str, Any] = {"hflip": 0.0, "crop_padding": 1}

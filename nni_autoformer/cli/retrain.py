@@ -15,8 +15,8 @@ from .recipe_flags import recipe_of
 from .subnet_training import SubnetRun, add_flags, train_subnet
 
 if TYPE_CHECKING:
+    from ..jobs.preparation import TrainJob
     from ..nn.subnet import Subnet
-    from .train_job import TrainJob
 
 
 def add_parser(commands: Any) -> None:
@@ -41,7 +41,7 @@ def run(arguments: argparse.Namespace) -> None:
     recipe = recipe_of(arguments, space, "retrain")
 
     def start(job: TrainJob) -> tuple[Subnet, list[str]]:
-        from ..training.start import fresh_subnet
+        from ..training.initial_weights import fresh_subnet
 
         return fresh_subnet(architecture, job.space, job.recipe), ["The weights are new."]
 

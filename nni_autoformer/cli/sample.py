@@ -14,22 +14,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..experiment import current_trial
 from ..files import digest, write_text
+from ..jobs.run_folder import RunFolder, jsonable
+from ..report.summary import SUMMARY_FILE, sample_text
 from ..search.limits import Limits
 from ..space import Architecture, SearchSpace
 from ..training.ranks import Ranks
-from ..trial import current as current_trial
 from . import options
 from .evaluation import Evaluation, images_of
-from .run_folder import RunFolder, jsonable
-from .summary import SUMMARY_FILE, sample_text
 from .test import SPLITS, architecture_of
 
 if TYPE_CHECKING:
+    from ..checkpoints.header import Header
     from ..data import ImageSource
-    from ..headers import Header
     from ..search.images import EvaluationImages
-    from ..search.sampling import Subnet
+    from ..search.random_subnets import Subnet
 
 FIGURE_FILE = "samples.png"
 
@@ -163,7 +163,7 @@ class SampleJob:
         Raises:
             ConfigError: a flag is wrong, or the checkpoint or the images are not as they should be.
         """
-        from ..search.sampling import Subnet, draw_subnets
+        from ..search.random_subnets import Subnet, draw_subnets
 
         evaluation = Evaluation.of(arguments)
         evaluation = replace(evaluation, device=device_of(evaluation.device, ranks))
@@ -191,7 +191,7 @@ class SampleJob:
         from tqdm.auto import tqdm
 
         from ..checkpoints import load_supernet
-        from ..search.sample_folder import SampleFolder
+        from ..jobs.sample_folder import SampleFolder
 
         folder = SampleFolder(output, self.subnets, self.header.space)
         answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
@@ -209,8 +209,8 @@ class SampleJob:
 
     def report(self, folder: RunFolder, sizes: int) -> None:
         """Put the answers together, and write and print what they tell."""
-        from ..figures import draw_samples
-        from ..search.sample_folder import SampleFolder
+        from ..jobs.sample_folder import SampleFolder
+        from ..report.figures import draw_samples
 
         space = self.header.space
         files = SampleFolder(folder.path, self.subnets, space)

@@ -10,20 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from ..complexity import macs, params
 from ..errors import ConfigError
+from ..experiment import Trial, current_trial
 from ..files import digest
+from ..jobs.run_folder import RunFolder, jsonable
+from ..report.summary import print_search
 from ..search.driver import RETRIES
 from ..search.evolution import Evolution, EvolutionConfig
 from ..space import SearchSpace
-from ..trial import Trial
-from ..trial import current as current_trial
 from . import options, quieten_libraries
 from .evaluation import Evaluation, images_of
-from .run_folder import RunFolder, jsonable
-from .summary import print_search
 
 if TYPE_CHECKING:
+    from ..checkpoints.header import Header
     from ..data import ImageSource
-    from ..headers import Header
     from ..model import AutoFormer
     from ..search.images import EvaluationImages
     from ..search.racing import Racing
@@ -152,7 +151,7 @@ def run(arguments: argparse.Namespace) -> None:
         limits.require_feasible(expected)
     engine, racing = Engine.of(arguments), racing_of(arguments)
     if engine.name == "nni":
-        from ..host import require_host
+        from ..experiment.preflight import require_host
 
         require_host(options.output_of(arguments), engine.port)
 

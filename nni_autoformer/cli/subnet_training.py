@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..complexity import macs, params
+from ..experiment import current_trial
+from ..jobs.preparation import TrainJob
+from ..jobs.run_folder import RunFolder, jsonable, run_once
 from ..space import Architecture, SearchSpace
 from ..training.ranks import Ranks
 from ..training.recipe import Recipe
-from ..trial import current as current_trial
 from . import options
 from .recipe_flags import add_recipe
-from .run_folder import RunFolder, jsonable, run_once
 from .train import add_upkeep, device_of, upkeep_of
-from .train_job import TrainJob
 
 if TYPE_CHECKING:
     from ..data import DataSplits

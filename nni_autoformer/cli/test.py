@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from ..complexity import macs, params
 from ..errors import ConfigError
+from ..experiment import current_trial
+from ..report.summary import table
 from ..space import Architecture, SearchSpace
-from ..trial import current as current_trial
 from . import options
 from .evaluation import Evaluation, images_of
-from .summary import table
 
 if TYPE_CHECKING:
-    from ..headers import Header
+    from ..checkpoints.header import Header
     from ..search.images import EvaluationImages
 
 SPLITS = ("test", "selection")

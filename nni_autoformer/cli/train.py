@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
+from ..jobs.preparation import SUPERNET_FILE, TrainJob
+from ..jobs.run_folder import RunFolder, jsonable, run_once
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from ..training.recipe import Recipe
 from ..training.upkeep import ON_NAN, Upkeep
 from . import options
 from .recipe_flags import DIGITS, add_recipe, recipe_of
-from .run_folder import RunFolder, jsonable, run_once
-from .train_job import SUPERNET_FILE, TrainJob
 
 if TYPE_CHECKING:
     import torch

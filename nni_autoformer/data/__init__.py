@@ -22,16 +22,17 @@ if TYPE_CHECKING:
         split_selection,
         write_selection,
     )
-    from .sources import DataSplits, ImageSource, open_data
+    from .source import DataSplits, ImageSource
+    from .sources import open_data
     from .store import ImageStore, image_key
     from .transforms import eval_transform, train_transform
 
 _HOMES = {
     "BadImages": "bad_images",
-    "DataSplits": "sources",
+    "DataSplits": "source",
     "DecodedImages": "cache",
     "EpochSampler": "loading",
-    "ImageSource": "sources",
+    "ImageSource": "source",
     "ImageStore": "store",
     "Selection": "selection",
     "TrainImages": "loading",

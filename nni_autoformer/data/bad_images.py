@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from ..errors import ConfigError
 from ..randomness import generator
-from .sources import ImageSource
+from .source import ImageSource
 
 ATTEMPTS = 100
 """How many images in a row may be bad before it is the data as a whole that is wrong."""

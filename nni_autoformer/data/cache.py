@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
-    from .sources import ImageSource
+    from .source import ImageSource
 
 Transform = Callable[[Any], Tensor]
 """From a Pillow image to 8-bit pixels (channels, height, width)."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..errors import ConfigError
-from .sources import DataSplits, ImageSource, file_source, statistics
+from .source import DataSplits, ImageSource, file_source, statistics
 
 
 def open_folder(root: Path, mode: str, test_only: bool = False) -> DataSplits:

@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
-from .sources import DataSplits, ImageSource, numbered, statistics
+from .source import DataSplits, ImageSource, numbered, statistics
 
 TEST_SPLITS = ("validation", "val", "valid", "test", "eval")
 """Names of a split to test on, the first that there is."""

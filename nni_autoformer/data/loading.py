@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..randomness import derive
 from .bad_images import BadImages, load_or_replace
 from .cache import Transform
-from .sources import ImageSource
+from .source import ImageSource
 
 
 class TrainImages(Dataset):

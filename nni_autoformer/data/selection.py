@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..files import digest, replacing
 from ..randomness import generator
-from .sources import ImageSource
+from .source import ImageSource
 
 DEFAULT_PER_CLASS = 100
 """The published number of selection images per class."""

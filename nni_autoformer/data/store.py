@@ -22,7 +22,7 @@ from ..files import digest, write_json
 from .cache import DecodedImages, Transform, decode
 
 if TYPE_CHECKING:
-    from .sources import ImageSource
+    from .source import ImageSource
 
 FORMAT = 1
 SPARE_BYTES = 1 << 30

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import ConfigError
-from .sources import ImageSource
+from .source import ImageSource
 
 LIST_FILE = "selection.txt"
 

@@ -1,5 +1,5 @@
 """The one correction to timm that this package needs, with the place that it corrects and what happens
-without it; `tests/data_room/test_augmentation.py` fails when it is no longer needed.
+without it; `tests/data/test_augmentation.py` fails when it is no longer needed.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..errors import ConfigError
 from .catalogue import TorchvisionSet
-from .sources import DataSplits, ImageSource, array_source, file_source, statistics
+from .source import DataSplits, ImageSource, array_source, file_source, statistics
 
 
 def open_torchvision(entry: TorchvisionSet, root: Path, mode: str, download: bool) -> DataSplits:

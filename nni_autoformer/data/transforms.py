@@ -11,7 +11,7 @@ from torchvision import transforms
 from ..errors import ConfigError
 from ..space import ModelConfig
 from . import timm_fixes
-from .sources import MODES, statistics
+from .source import MODES, statistics
 
 TINY_IMAGE = 32
 """Up to this side in pixels images are cropped with padding instead of resized, as DeiT's code does for

@@ -21,7 +21,7 @@ from PIL import Image
 
 from ..errors import ConfigError
 from .huggingface import TEST_SPLITS
-from .sources import DataSplits, ImageSource, statistics
+from .source import DataSplits, ImageSource, statistics
 
 _NAME = re.compile(r"((?:.*/)?[^./][^.]*)\.([^/]+)")
 """A sample's key, and the field's name, from a tar member's name."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..data.cache import DecodedImages
 from ..data.pixels import normalise
 from ..devices import AUTOCAST
-from .batches import PLAIN, Batches
+from .batch_size import PLAIN, Batches
 
 
 @dataclass(frozen=True)

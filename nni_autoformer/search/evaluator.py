@@ -20,7 +20,7 @@ from ..model import AutoFormer
 from ..nn.entangled import Entangled
 from ..nn.subnet import Subnet
 from .accuracy import Accuracy, measure
-from .batches import PLAIN, Batches, BatchSize
+from .batch_size import PLAIN, Batches, BatchSize
 
 
 class SubnetEvaluator(Evaluator):

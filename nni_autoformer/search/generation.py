@@ -19,11 +19,11 @@ from ..devices import AUTOCAST
 from ..files import digest
 from ..model import AutoFormer
 from .accuracy import named_right
-from .batches import Batches
+from .batch_size import Batches
+from .correctness import Correctness
 from .evolution import Candidate, Evolution
-from .outcomes import Outcomes
-from .population import Population, Slices
 from .racing import Race, Racing, balanced_order
+from .shared_forward import SharedForward, Slices
 
 if TYPE_CHECKING:
     from .evaluator import SubnetEvaluator
@@ -43,8 +43,8 @@ class Generations:
     """Evaluates the candidates of a search on a live supernet, a generation at a time.
 
     A batch of images is read and normalised once for all candidates, and what these have in common is
-    computed once, see `Population`. What is known of a generation is saved now and then, so a search that is
-    killed loses seconds, and ends as if it had not been.
+    computed once, see `SharedForward`. What is known of a generation is saved now and then, so a search that
+    is killed loses seconds, and ends as if it had not been.
 
     Args:
         supernet: a trained supernet; is moved to the evaluator's device and set to evaluation mode.
@@ -72,7 +72,7 @@ class Generations:
         self._order = (
             None if racing is None else torch.from_numpy(balanced_order(images.targets.numpy(), seed))
         )
-        self.outcomes = Outcomes(
+        self.outcomes = Correctness(
             len(images),
             {
                 "images": digest([*images.identifiers, *map(str, images.targets.tolist())]),
@@ -91,7 +91,7 @@ class Generations:
         """Evaluate candidates of one generation: all that it still has to evaluate.
 
         Returns:
-            For each architecture what `Outcomes.metric` gives.
+            For each architecture what `Correctness.metric` gives.
 
         Raises:
             ConfigError: the device has too little memory.
@@ -152,16 +152,16 @@ class Generations:
         for start in np.unique(seen[rows][seen[rows] < until]).tolist():
             together = rows[seen[rows] == start]
             architectures = [self.outcomes.architectures[row] for row in together]
-            population = Population(self._slices, architectures)
+            subnets = SharedForward(self._slices, architectures)
             while start < until:
                 part = self._batches.size * -(-self.outcomes.images // (PARTS * self._batches.size))
                 stop = min(start + part, until)
-                self._evaluate(population, together, start, stop, bar)
+                self._evaluate(subnets, together, start, stop, bar)
                 seen[together] = start = stop
                 if time.monotonic() > self._saved + SAVE_INTERVAL:
                     self._save()
 
-    def _evaluate(self, population: Population, rows: np.ndarray, start: int, stop: int, bar: tqdm) -> None:
+    def _evaluate(self, subnets: SharedForward, rows: np.ndarray, start: int, stop: int, bar: tqdm) -> None:
         evaluator, images = self.evaluator, self.evaluator.images
         device, dtype = evaluator.device, AUTOCAST[evaluator.precision]
         # marked on the device, and read back once: reading for every batch would make it wait
@@ -171,7 +171,7 @@ class Generations:
             chosen = slice(first, end) if self._order is None else self._order[first:end]
             batch = images.images[chosen].to(device, non_blocking=True)
             targets = images.targets[chosen].to(device, non_blocking=True)
-            for number, logits in population.logits(normalise(batch, evaluator.mean, evaluator.std)):
+            for number, logits in subnets.logits(normalise(batch, evaluator.mean, evaluator.std)):
                 named = named_right(logits, targets)
                 right[0, number, first - start : end - start] = named[:, 0]
                 right[1, number, first - start : end - start] = named.any(dim=-1)

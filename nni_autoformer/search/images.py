@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.header import Header
 from ..data.store import ImageStore, image_key
 from ..errors import ConfigError
 from ..files import digest
-from ..headers import Header
 
 if TYPE_CHECKING:
     from ..data import DataSplits, DecodedImages, ImageSource

@@ -19,10 +19,10 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy.base import Strategy
 from tqdm.auto import tqdm
 
-from .. import nni_fixes
 from ..architecture import Architecture
 from ..errors import ConfigError
-from ..manager import Manager
+from ..experiment import fixes
+from ..experiment.manager import Manager
 from .driver import RETRIES, SearchDriver
 from .evaluator import SubnetEvaluator, supernet_of
 from .evolution import Answer, Candidate, Evolution
@@ -66,7 +66,7 @@ class EvolutionStrategy(Strategy):
         racing: Racing | None = None,
     ) -> None:
         super().__init__()
-        nni_fixes.apply()
+        fixes.apply()
         self.evolution = evolution
         self.driver = SearchDriver(evolution, folder, retries, on_answer)
         self.racing = racing
@@ -157,7 +157,7 @@ class EvolutionStrategy(Strategy):
 
     def _take_up_earlier_trials(self) -> None:
         """After a resume: results that arrived while nobody listened, and trials that NNI runs again."""
-        for number, sample, metric in nni_fixes.earlier_trials(self.engine):
+        for number, sample, metric in fixes.earlier_trials(self.engine):
             candidate = self.driver.running(Architecture.from_sample(sample))
             if candidate is None:
                 continue
@@ -166,7 +166,7 @@ class EvolutionStrategy(Strategy):
                 continue
             model = self._model(candidate)
             self._running[id(model)] = (model, candidate)
-            nni_fixes.adopt_trial(self.engine, number, model)
+            fixes.adopt_trial(self.engine, number, model)
 
     def _answer(self, candidate: Candidate, metric: Any) -> None:
         if self.driver.answer(candidate, metric) and self._bar is not None:

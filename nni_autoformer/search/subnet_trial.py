@@ -19,7 +19,7 @@ from ..complexity import macs, params
 from ..devices import pick_device
 from ..space import SearchSpace
 from .accuracy import Accuracy, measure
-from .batches import Batches, BatchSize
+from .batch_size import Batches, BatchSize
 from .images import EvaluationImages
 
 REPORTS = 10

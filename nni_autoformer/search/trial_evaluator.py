@@ -12,8 +12,8 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace
 
 from ..architecture import Architecture
-from ..nni_fixes import own_record
-from .batches import BatchSize
+from ..experiment.fixes import own_record
+from .batch_size import BatchSize
 from .images import EvaluationImages
 from .subnet_trial import evaluate_subnet
 
@@ -71,7 +71,7 @@ class TrialEvaluator(Evaluator):
 
 
 def _own_model(model: ExecutableModelSpace) -> ExecutableModelSpace:
-    """The model that belongs to this trial, see `nni_fixes.own_record`."""
+    """The model that belongs to this trial, see `fixes.own_record`."""
     handed = nni.trial._params
     if "NNI_TRIAL_JOB_ID" not in os.environ or handed is None or handed["parameters"] is not model:
         return model

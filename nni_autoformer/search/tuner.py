@@ -16,10 +16,10 @@ from nni import ClassArgsValidator
 from nni.tuner import Tuner
 
 from ..architecture import Architecture
+from ..checkpoints.header import own_header
 from ..errors import ConfigError
-from ..headers import own_header
-from ..manager import Manager
-from ..nni_fixes import tell_tuner_of_resumed_trials
+from ..experiment.fixes import tell_tuner_of_resumed_trials
+from ..experiment.manager import Manager
 from ..space import SearchSpace
 from .driver import GRACE, RETRIES, SearchDriver
 from .evolution import Candidate, Evolution, EvolutionConfig
@@ -246,7 +246,7 @@ class EvolutionTuner(Tuner):
             self._go_on()
 
     def resumed_trial(self, parameters: Mapping[str, Any]) -> None:
-        """NNI runs a trial again by itself, see `nni_fixes.tell_tuner_of_resumed_trials`."""
+        """NNI runs a trial again by itself, see `fixes.tell_tuner_of_resumed_trials`."""
         with self._lock:
             architecture = Architecture.from_sample(parameters)
             if self.evolution.candidate_of(architecture) is None:

@@ -8,21 +8,10 @@ from typing import Any
 
 import yaml
 
+from ..config import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, at_least, knob, knobs_of, one_of, read_values
 from ..errors import ConfigError
-from ..files import write_text
-from ..packaged import packaged_names, packaged_or_own
+from ..files import packaged_names, packaged_or_own, write_text
 from ..space import SearchSpace
-from .knobs import (
-    BELOW_ONE,
-    NOT_NEGATIVE,
-    POSITIVE,
-    SHARE,
-    at_least,
-    knob,
-    knobs_of,
-    one_of,
-    read_values,
-)
 
 PRECISIONS = {"fp32": "32-true", "bf16": "bf16-mixed", "fp16": "16-mixed"}
 """The names on the command line, and Lightning's."""

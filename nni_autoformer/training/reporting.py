@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from ..trial import Trial
+from ..experiment import Trial
 
 PREFIX = "val_acc/"
 

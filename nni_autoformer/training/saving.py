@@ -18,9 +18,9 @@ from torch import nn
 from ..errors import ConfigError, Terminated
 from ..files import replacing
 from .ema import MovingAverage
+from .guard import Guard
 from .progress import EpochTable
 from .upkeep import Upkeep
-from .watch import Watch
 
 STATE_FILE = "training.ckpt"
 BEST_FILE = "best.safetensors"
@@ -116,7 +116,7 @@ class Saving(Checkpoint):
         self.state = folder / STATE_FILE
         self.write, self.run, self.upkeep, self.average = write, dict(run), upkeep, average
         self.selects = selects
-        self.watch = Watch(upkeep, self.state, self._describe_state)
+        self.watch = Guard(upkeep, self.state, self._describe_state)
         self.table = EpochTable(folder)
         self.metrics: dict[str, float] = {}
         self.best: tuple[float, int] | None = None

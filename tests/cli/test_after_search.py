@@ -18,8 +18,8 @@ from nni_autoformer.cli.overrides import overrides_of
 from nni_autoformer.cli.recipe_flags import recipe_of
 from nni_autoformer.nn.layers import Head
 from nni_autoformer.nn.subnet import Subnet
+from nni_autoformer.training.initial_weights import fitted_head, fresh_subnet
 from nni_autoformer.training.recipe import Recipe, packaged_recipes, recipe_values
-from nni_autoformer.training.start import fitted_head, fresh_subnet
 
 from .after_search import SHORT, finetune, retrain, same
 
@@ -320,7 +320,7 @@ def test_as_a_trial_it_trains_the_sample_holds_images_out_and_reports(toy, tmp_p
 @pytest.fixture
 def fails(capsys, monkeypatch):
     """Run a command that must end with a sentence, before any training; the sentence."""
-    from nni_autoformer.cli.train_job import TrainJob
+    from nni_autoformer.jobs.preparation import TrainJob
 
     monkeypatch.setattr(TrainJob, "run", lambda *_: pytest.fail("a training was started"))
 

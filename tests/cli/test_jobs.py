@@ -175,7 +175,7 @@ def test_the_example_from_a_published_checkpoint(tmp_path, make_image_folder):
     """With a file of the published T's names and shapes; its weights are random."""
     import torch
 
-    shapes = json.loads((ROOT / "tests" / "data" / "supernet_keys.json").read_text())["T"]
+    shapes = json.loads((ROOT / "tests" / "golden" / "supernet_keys.json").read_text())["T"]
     torch.save(
         {"model": {key: torch.randn(shape) * 0.02 for key, shape in shapes.items()}}, tmp_path / "t.pth"
     )

@@ -13,7 +13,7 @@ from nni_autoformer import Architecture, SearchSpace, load_supernet
 from nni_autoformer.cli import main
 from nni_autoformer.cli.evaluation import Evaluation
 from nni_autoformer.search.images import EvaluationImages
-from nni_autoformer.search.sampling import draw_subnets
+from nni_autoformer.search.random_subnets import draw_subnets
 
 RESULTS = (
     "samples.jsonl",
@@ -117,7 +117,7 @@ def test_the_whole_of_a_small_space(toy, tmp_path, capsys):
 
 
 def test_an_interrupted_sample_goes_on(toy, sampled, tmp_path, monkeypatch, capsys):
-    from nni_autoformer.search.sample_folder import SampleFolder
+    from nni_autoformer.jobs.sample_folder import SampleFolder
 
     record = SampleFolder.record
     evaluated = []

@@ -21,10 +21,10 @@ from nni_autoformer.errors import ConfigError
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.model import build_supernet
 from nni_autoformer.search import generation as module
-from nni_autoformer.search.batches import Batches, auto_batch_size
-from nni_autoformer.search.outcomes import Outcomes
-from nni_autoformer.search.population import Population, Slices, steps
+from nni_autoformer.search.batch_size import Batches, auto_batch_size
+from nni_autoformer.search.correctness import Correctness
 from nni_autoformer.search.racing import Racing
+from nni_autoformer.search.shared_forward import SharedForward, Slices, steps
 
 SPACE = SearchSpace.load("digits")
 CONFIG = EvolutionConfig(10, 3, 5, 3, 3, seed=2)
@@ -71,7 +71,7 @@ def test_together_they_give_bit_for_bit_what_each_gives_alone(supernet):
     architectures.append(Architecture(48, (1, 2, 3), (2, 3, 4)))
     architectures.append(Architecture(48, (1, 2, 3, 1), (2, 3, 4, 2)))  # goes on where the one above ends
     with torch.inference_mode():
-        together = dict(Population(Slices(supernet), architectures).logits(images))
+        together = dict(SharedForward(Slices(supernet), architectures).logits(images))
         assert sorted(together) == list(range(32))
         for number, architecture in enumerate(architectures):
             supernet.set_architecture(architecture)
@@ -88,13 +88,13 @@ def test_what_subnets_have_in_common_is_computed_once(supernet, monkeypatch):
         type(supernet.blocks.blocks[0].attn), "attend", lambda *a: calls.append(1) or attend(*a)
     )
     with torch.inference_mode():
-        list(Population(Slices(supernet), [one, other, one]).logits(torch.rand(2, 1, 16, 16)))
+        list(SharedForward(Slices(supernet), [one, other, one]).logits(torch.rand(2, 1, 16, 16)))
     assert len(calls) == 3
 
 
 def test_an_architecture_of_another_space_is_refused(supernet):
     with pytest.raises(ConfigError):
-        Population(Slices(supernet), [Architecture(50, (1, 2, 3), (2, 3, 4))])
+        SharedForward(Slices(supernet), [Architecture(50, (1, 2, 3), (2, 3, 4))])
 
 
 @pytest.fixture(scope="module")
@@ -202,7 +202,7 @@ def test_racing_needs_a_supernet_in_this_process(images, tmp_path):
 
 def test_outcomes_come_back_from_a_file_of_the_same_setting(tmp_path):
     rng = np.random.default_rng(0)
-    outcomes = Outcomes(13, {"precision": "fp32", "of": (1, 2)})
+    outcomes = Correctness(13, {"precision": "fp32", "of": (1, 2)})
     architectures = sampled(4)
     rows = outcomes.rows(architectures[:3])
     outcomes.first[rows], outcomes.seen[rows] = rng.random((3, 13)) < 0.5, [13, 5, 0]
@@ -210,15 +210,15 @@ def test_outcomes_come_back_from_a_file_of_the_same_setting(tmp_path):
     outcomes.stopped[1] = True
     outcomes.keep(architectures[1:])
     outcomes.save(tmp_path / "o.npz")
-    again = Outcomes(13, {"precision": "fp32", "of": (1, 2)})
+    again = Correctness(13, {"precision": "fp32", "of": (1, 2)})
     assert again.load(tmp_path / "o.npz")
     assert again.architectures == architectures[1:3]
     for name in ("first", "five", "seen", "stopped"):
         assert np.array_equal(getattr(again, name), getattr(outcomes, name))
     assert again.rows([architectures[3], architectures[1]]).tolist() == [2, 0]
     assert again.metric(architectures[1])["stopped"]
-    assert not Outcomes(13, {"precision": "bf16", "of": (1, 2)}).load(tmp_path / "o.npz")
-    assert not Outcomes(13).load(tmp_path / "missing.npz")
+    assert not Correctness(13, {"precision": "bf16", "of": (1, 2)}).load(tmp_path / "o.npz")
+    assert not Correctness(13).load(tmp_path / "missing.npz")
 
 
 def test_a_batch_that_does_not_fit_is_halved_unless_the_user_chose_it():

@@ -91,7 +91,7 @@ def test_measure_counts_by_hand():
 def test_nothing_is_copied_and_images_are_decoded_once(toy, searched, tmp_path, monkeypatch):
     import copy
 
-    from nni_autoformer.data.sources import ImageSource
+    from nni_autoformer.data.source import ImageSource
     from nni_autoformer.model import AutoFormer
 
     def refuse(*_):

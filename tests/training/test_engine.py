@@ -283,7 +283,7 @@ def test_a_loss_that_is_no_number_stops_the_run(
     """Also where the answer is read a step later, as on a GPU, and where that is after the epoch's last."""
     output = tmp_path / "run"
     spoil({step}, value)
-    monkeypatch.setattr("nni_autoformer.training.watch.Watch._costly", lambda self, flags: costly)
+    monkeypatch.setattr("nni_autoformer.training.guard.Guard._costly", lambda self, flags: costly)
     assert main(toy_command(toy, output)) == 2
     error = capsys.readouterr().err.strip().splitlines()[-1]
     space = SearchSpace.load(toy / "space.yaml")

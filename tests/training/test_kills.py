@@ -18,7 +18,7 @@ from pathlib import Path
 
 # everything that a training imports, once; no tensor is touched here, so that children can be forked
 import matplotlib, tensorboard, timm, torchvision, nni.nas.experiment
-import nni_autoformer.cli.train_job, nni_autoformer.training.run
+import nni_autoformer.jobs.preparation, nni_autoformer.training.trainer
 from nni_autoformer.cli import main
 
 output, command, wanted = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])

@@ -6,10 +6,10 @@ import torch
 
 from nni_autoformer import SearchSpace, load_supernet
 from nni_autoformer.checkpoints import load_subnet
-from nni_autoformer.cli.train_job import TrainJob
 from nni_autoformer.data import open_data
+from nni_autoformer.jobs.preparation import TrainJob
 from nni_autoformer.training.recipe import Recipe
-from nni_autoformer.training.run import train_network
+from nni_autoformer.training.trainer import train_network
 
 
 def train(toy, output):

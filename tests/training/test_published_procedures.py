@@ -13,7 +13,7 @@ from timm.data.distributed_sampler import RepeatAugSampler
 from nni_autoformer.training.module import ImageClassification
 from nni_autoformer.training.recipe import Recipe
 
-GOLDEN = json.loads((Path(__file__).parents[1] / "data" / "procedures.json").read_text())
+GOLDEN = json.loads((Path(__file__).parents[1] / "golden" / "procedures.json").read_text())
 
 
 def rate_of(recipe, updates_per_epoch):

@@ -20,7 +20,7 @@ import hashlib, json, os, signal, sys
 from nni_autoformer.cli import main
 from nni_autoformer.training.module import NamedAccuracies
 from nni_autoformer.training.saving import Saving
-from nni_autoformer.training.watch import Watch
+from nni_autoformer.training.guard import Guard
 
 def note(*entry):
     with open(f"{os.environ['RECORDS']}/{os.environ['RANK']}", "a") as file:
@@ -48,7 +48,7 @@ def epoch(self, trainer, module):
         digest.update(tensor.numpy().tobytes())
     note("weights", trainer.current_epoch, digest.hexdigest())
 
-around(Watch, "on_before_optimizer_step", step)
+around(Guard, "on_before_optimizer_step", step)
 around(Saving, "on_train_epoch_end", epoch)
 around(NamedAccuracies, "update", lambda self, name, logits, targets: note("validated", name, len(targets)))
 sys.exit(main(sys.argv[1:]))

@@ -4,13 +4,13 @@ import argparse
 
 import pytest
 import yaml
+from nni_autoformer.packaged import packaged_or_own
 
 from nni_autoformer import ConfigError, SearchSpace
 from nni_autoformer.cli import build_parser
 from nni_autoformer.cli.overrides import overrides_of
 from nni_autoformer.cli.recipe_flags import recipe_of
-from nni_autoformer.packaged import packaged_or_own
-from nni_autoformer.training.knobs import knobs_of
+from nni_autoformer.config import knobs_of
 from nni_autoformer.training.recipe import NETWORK, SUPERNET, Recipe, packaged_recipes, recipe_values
 
 TRAIN = "train --output run --space"

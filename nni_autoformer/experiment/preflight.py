@@ -1,0 +1,60 @@
+"""What NNI needs of this machine, checked before it starts: a port and a home that it can write."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+from ..errors import ConfigError
+from ..files import read_json
+from . import fixes
+
+ID_FILE = "nni_experiment.json"
+"""Where a run's folder keeps the name of its experiment."""
+
+
+def require_host(folder: str | Path, port: int) -> None:
+    """Check that an NNI experiment can run for a folder; the manager that a killed run of the folder left
+    behind is ended first.
+
+    Raises:
+        ConfigError: the port is taken, or NNI cannot write to the user's home.
+    """
+    require_home()
+    if (Path(folder) / ID_FILE).is_file():
+        fixes.stop_orphaned_manager(read_json(Path(folder) / ID_FILE)["id"])
+    require_port(port)
+
+
+def require_port(port: int) -> None:
+    """Check that NNI's web server can have a port.
+
+    Raises:
+        ConfigError: it is no port, or another program has it.
+    """
+    if not 1 <= port <= 65535:
+        raise ConfigError(f"--port is {port}; it should be from 1 to 65535.")
+    with socket.socket() as probe:
+        if probe.connect_ex(("localhost", port)) == 0:
+            raise ConfigError(f"--port {port}: another program listens on this port; give another one.")
+
+
+def require_home() -> None:
+    """Check that NNI can keep its list of experiments, which it does in the user's home whatever the folder
+    of an experiment.
+
+    Raises:
+        ConfigError: the home cannot be written.
+    """
+    folder = Path.home() / "nni-experiments"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        writable = os.access(folder, os.W_OK)
+    except OSError:
+        writable = False
+    if not writable:
+        raise ConfigError(
+            f"{folder} cannot be written, and NNI keeps its list of experiments there; set HOME to a folder "
+            "that can."
+        )

@@ -1,0 +1,107 @@
+"""Running NNI's NAS experiment as a function that returns or raises, and what has to hold before."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import requests
+from nni.experiment import management
+from nni.nas.evaluator import Evaluator
+from nni.nas.experiment import NasExperiment, NasExperimentConfig
+from nni.nas.space import BaseModelSpace
+from nni.nas.strategy.base import Strategy
+
+from ..files import read_json, write_json
+from . import fixes
+from .preflight import ID_FILE, require_host
+
+
+def run_experiment(
+    model_space: BaseModelSpace, evaluator: Evaluator, strategy: Strategy, folder: str | Path
+) -> NasExperiment:
+    """Run a NAS experiment in this process to its end.
+
+    Args:
+        model_space: a model space, or a trained supernet.
+        evaluator: what a trial does.
+        strategy: what the trials are.
+        folder: where NNI's logs and state go, under `nni/`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed. NNI itself would return as if the experiment were complete, and
+            Lightning would end the process with status 1.
+    """
+    fixes.apply()
+    config = NasExperimentConfig.default(model_space, evaluator, strategy)
+    config.experiment_working_directory = (Path(folder) / "nni").resolve()
+    experiment = NasExperiment(model_space, evaluator, strategy, config)
+    return _run(experiment, lambda: experiment.run())
+
+
+def run_trials(
+    model_space: BaseModelSpace,
+    evaluator: Evaluator,
+    strategy: Strategy,
+    folder: str | Path,
+    *,
+    port: int = 8080,
+    concurrency: int = 1,
+    gpus: int = 0,
+    name: str = "AutoFormer search",
+) -> NasExperiment:
+    """Run a NAS experiment whose trials are processes, with NNI's web UI, to its end.
+
+    An experiment that the folder holds already is resumed, with the trials that it had.
+
+    Args:
+        model_space: a model space; a trained supernet cannot be sent to another process.
+        evaluator: what a trial does; importable and traced by NNI.
+        strategy: what the trials are.
+        folder: where NNI's logs and state go, under `nni/`.
+        port: of the web UI.
+        concurrency: trials at a time.
+        gpus: of this machine, among which the trials are shared out; 0 lets NNI take no account of them.
+        name: in the web UI.
+
+    Raises:
+        ConfigError: the port is taken, or NNI cannot write to the user's home.
+        KeyboardInterrupt: Ctrl-C was pressed, or somebody has stopped the experiment.
+    """
+    fixes.apply()
+    place = Path(folder)
+    require_host(place, port)
+    known = read_json(place / ID_FILE)["id"] if (place / ID_FILE).is_file() else None
+    config = NasExperimentConfig("ts", "simplified", "local")
+    config.experiment_name = name
+    config.trial_concurrency = concurrency
+    config.experiment_working_directory = (place / "nni").resolve()
+    if gpus:
+        config.trial_gpu_number = 1
+        config.training_service.use_active_gpu = True
+        config.training_service.max_trial_number_per_gpu = -(-concurrency // gpus)
+    identity = known or management.generate_experiment_id()
+    experiment = NasExperiment(model_space, evaluator, strategy, config, id=identity)
+    resumable = known is not None and experiment.has_checkpoint()
+    write_json(place / ID_FILE, {"id": identity})
+    start = experiment.resume if resumable else experiment.run
+    return _run(experiment, lambda: start(port))
+
+
+def _run(experiment: NasExperiment, start: Callable[[], bool | None]) -> NasExperiment:
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        completed = start()
+    except BaseException as error:
+        experiment.stop()
+        if isinstance(error, requests.exceptions.ConnectionError):
+            raise KeyboardInterrupt from None  # the manager is gone: nnictl stop, or a kill
+        if isinstance(error, SystemExit):  # what Lightning makes of Ctrl-C, after it has switched Ctrl-C off
+            signal.signal(signal.SIGINT, on_interrupt)
+            raise KeyboardInterrupt from None
+        raise
+    if not completed:  # NNI has caught the interrupt and stopped the experiment
+        raise KeyboardInterrupt
+    experiment.stop()
+    return experiment

@@ -1,0 +1,66 @@
+"""This process as a trial of an NNI experiment: the parameters that it got, and what it reports."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+
+class Trial:
+    """A running trial; `current_trial` gives it.
+
+    NNI's own functions report through whatever channel is set at that moment, and a `NasExperiment` inside of
+    this process, as supernet training is one, sets another. The channel is taken once, at the start.
+
+    Attributes:
+        id: NNI's name of the trial.
+        parameters: what the tuner chose, by name; numbers may have passed through JavaScript, which writes
+            4.0 as 4.
+        output: where NNI keeps what the trial leaves; its TensorBoard button looks below it.
+    """
+
+    def __init__(self) -> None:
+        from nni.runtime.trial_command_channel import get_default_trial_command_channel
+
+        from .fixes import own_record
+
+        self.id = os.environ["NNI_TRIAL_JOB_ID"]
+        self.output = Path(os.environ.get("NNI_OUTPUT_DIR") or ".")
+        self._channel = get_default_trial_command_channel()
+        record = own_record(dict(self._channel.receive_parameter() or {}))
+        parameters = record.get("parameters")
+        self._parameter_id: int | None = record.get("parameter_id")
+        self.parameters: dict[str, Any] = (
+            {str(name): value for name, value in parameters.items()}
+            if isinstance(parameters, Mapping)
+            else {}
+        )
+        self._reported = 0
+
+    def report_intermediate(self, metric: float | Mapping[str, float]) -> None:
+        """A point of the trial's curve in the web UI; of a mapping, 'default' is the curve."""
+        self._send("PERIODICAL", self._reported, metric)
+        self._reported += 1
+
+    def report_final(self, metric: float | Mapping[str, float]) -> None:
+        """The trial's result; of a mapping, 'default' is what the tuner gets."""
+        self._send("FINAL", 0, metric)
+
+    def _send(self, kind: Any, sequence: int, metric: float | Mapping[str, float]) -> None:
+        self._channel.send_metric(
+            type=kind,
+            parameter_id=self._parameter_id,
+            trial_job_id=self.id,
+            sequence=sequence,
+            value=dict(metric) if isinstance(metric, Mapping) else metric,
+        )
+
+
+@lru_cache(maxsize=1)
+def current_trial() -> Trial | None:
+    """The trial that this process is, or None outside of NNI; asks NNI for the parameters once."""
+    inside = "NNI_TRIAL_JOB_ID" in os.environ and os.environ.get("NNI_PLATFORM") not in (None, "unittest")
+    return Trial() if inside else None

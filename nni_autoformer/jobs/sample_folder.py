@@ -1,0 +1,133 @@
+"""What a sample of random subnets leaves on disk, and how it goes on after a kill."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..errors import ConfigError
+from ..files import write_json, write_text
+from ..report.results import SAMPLES, pareto, to_csv
+from ..search.random_subnets import Subnet, best_of_sizes
+from ..space import SearchSpace
+
+PART = "samples.{}.jsonl"
+"""The answers of one process; a finished sample has none."""
+
+ARCHITECTURES = "architectures"
+
+CHOICES = ("embed_dim", "depth", "num_heads", "mlp_ratio")
+ROW = ("number", "origin", "name", *CHOICES, "params", "macs", "top1", "top5", "images", "split")
+SIZE = ("from", "to", "subnets", "mean", "std", "number", *CHOICES, "params", "macs", "top1", "top5")
+
+
+class SampleFolder:
+    """The files of one sample.
+
+    Each process appends its answers to a file of its own and makes sure that they reach the disk, so a kill
+    at any moment costs the answer that is being written and no other. `collect` puts all of them into
+    `samples.jsonl`, by rename.
+
+    Args:
+        folder: where the files go; it exists.
+        subnets: what is evaluated.
+        space: of the subnets.
+    """
+
+    def __init__(self, folder: str | Path, subnets: Sequence[Subnet], space: SearchSpace) -> None:
+        self.folder = Path(folder)
+        self.subnets = subnets
+        self.space = space
+
+    def record(self, rank: int, subnet: Subnet, found: Mapping[str, Any]) -> None:
+        """Store what was measured of a subnet.
+
+        Args:
+            rank: the process that has measured it.
+            subnet: which one.
+            found: accuracies, as JSON values.
+        """
+        line = json.dumps({**subnet.row(self.space), "accuracy": found["top1"], **found}) + "\n"
+        with open(self.folder / PART.format(rank), "a", encoding="utf-8") as file:
+            file.write(line)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def collect(self) -> list[dict[str, Any]]:
+        """The answers of all processes, also those of earlier runs, in the order of the subnets; they are in
+        one file then. Nobody else may be writing.
+
+        Raises:
+            ConfigError: a file is damaged, or holds answers of other subnets.
+        """
+        parts = sorted(self.folder.glob(PART.format("*")))
+        answers: dict[int, dict[str, Any]] = {}
+        for file in (self.folder / SAMPLES, *parts):
+            for row in _read(file):
+                self._require_mine(row, file)
+                answers[row["number"]] = row
+        rows = [answers[number] for number in sorted(answers)]
+        if parts:
+            write_text(self.folder / SAMPLES, "".join(json.dumps(row) + "\n" for row in rows))
+        for file in parts:
+            file.unlink()
+        return rows
+
+    def _require_mine(self, row: Mapping[str, Any], file: Path) -> None:
+        number = row.get("number")
+        mine = self.subnets[number] if isinstance(number, int) and 0 <= number < len(self.subnets) else None
+        if mine is None or row.get("architecture") != mine.architecture.to_dict():
+            raise ConfigError(
+                f"{file}: the answers are of other subnets than this run's; give another --output."
+            )
+
+    def report(self, rows: Sequence[dict[str, Any]], sizes: int) -> tuple[list[dict], list[dict]]:
+        """Write all tables, and the architectures that stand in the two short ones.
+
+        Args:
+            rows: all answers.
+            sizes: about how many sizes the best are wanted of.
+
+        Returns:
+            The best of each size, see `best_of_sizes`, and the rows of the Pareto front over parameters.
+        """
+        best = best_of_sizes(rows, sizes)
+        front = pareto(rows, lambda row: row["params"], lambda row: row["top1"])
+        flat = [row | row["architecture"] for row in rows]
+        write_text(self.folder / "samples.csv", to_csv(flat, ROW))
+        write_json(self.folder / "sizes.json", best)
+        write_text(self.folder / "sizes.csv", to_csv([_flat(entry) for entry in best], SIZE))
+        write_json(self.folder / "pareto.json", front)
+        write_text(self.folder / "pareto.csv", to_csv([row | row["architecture"] for row in front], ROW))
+        for row in [*(entry["best"] for entry in best), *front]:
+            self._write_architecture(row)
+        return best, front
+
+    def _write_architecture(self, row: Mapping[str, Any]) -> None:
+        comment = (
+            f"{row['top1']:.2f} % with inherited weights on {row['images']:,} {row['split']} images,\n"
+            f"{row['params']:,} parameters, {row['macs'] / 1e9:.4f} G MACs (subnet {row['number']})."
+        )
+        file = self.folder / ARCHITECTURES / f"{row['number']}.yaml"
+        self.subnets[row["number"]].architecture.to_yaml(file, comment)
+
+
+def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
+    return {**entry["best"], **entry["best"]["architecture"], **entry}
+
+
+def _read(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of a file; a kill may have cut the last one."""
+    if not file.is_file():
+        return []
+    rows = []
+    *lines, _ = file.read_text(encoding="utf-8", errors="replace").split("\n")
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except ValueError:
+            raise ConfigError(f"{file}, line {number}: the answers are damaged here.") from None
+    return rows

@@ -1,0 +1,1 @@
+"""Results of subnets and of other networks: read, drawn, summarised."""

@@ -1,0 +1,122 @@
+"""What a command prints at its end, and writes beside its results."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from ..complexity import macs, params
+from ..files import write_text
+from ..search.evolution import Evolution
+from ..search.random_subnets import standard_error, standing
+from ..space import SearchSpace
+
+SUMMARY_FILE = "summary.txt"
+FIGURE_FILE = "candidates.png"
+
+
+def table(rows: Sequence[tuple[str, str]]) -> str:
+    """Two aligned columns."""
+    width = max(len(name) for name, _ in rows)
+    return "".join(f"{name:<{width}}  {value}\n" for name, value in rows)
+
+
+def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Aligned columns under a head, the first to the left and the others to the right."""
+    widths = [max(map(len, column)) for column in zip(head, *rows)]
+    lines = []
+    for row in (head, *rows):
+        first, *others = (
+            f"{entry:<{width}}" if i == 0 else f"{entry:>{width}}"
+            for i, (entry, width) in enumerate(zip(row, widths))
+        )
+        lines.append("  ".join((first, *others)).rstrip())
+    return "".join(f"{line}\n" for line in lines)
+
+
+def search_rows(evolution: Evolution) -> list[tuple[str, str]]:
+    """What a search found."""
+    candidate, accuracy = evolution.best()
+    architecture, model = candidate.architecture, evolution.space.model
+    failed = [("candidates given up", f"{evolution.failed:,}")] if evolution.failed else []
+    return [
+        ("search space", f"{evolution.space.name}, {evolution.space.size:,} subnets"),
+        ("candidates evaluated", f"{evolution.told + evolution.stopped:,}"),
+        *failed,
+        ("best architecture", str(architecture)),
+        ("parameters", f"{params(architecture, model):,}"),
+        ("MACs", f"{macs(architecture, model) / 1e6:,.2f} M"),
+        ("top-1 on the selection images", f"{accuracy:.2f} %"),
+    ]
+
+
+def print_search(evolution: Evolution, output: Path, more: Sequence[tuple[str, str]] = ()) -> None:
+    """Draw the figure of all candidates, and print and write the summary of a search."""
+    from .figures import draw_candidates
+
+    draw_candidates(evolution, output / FIGURE_FILE)
+    text = table([*search_rows(evolution), *more])
+    write_text(output / SUMMARY_FILE, text)
+    print(f"\n{text}\nResults are in {output}")
+
+
+Row = Mapping[str, Any]
+
+
+def sample_text(
+    rows: Sequence[Row], best: Sequence[Row], front: Sequence[Row], space: SearchSpace, n: int
+) -> str:
+    """What a sample found.
+
+    Args:
+        rows: all answers.
+        best: of each size, see `best_of_sizes`.
+        front: the rows of the Pareto front.
+        space: of the subnets.
+        n: how many random ones were asked for.
+    """
+    random = [row["top1"] for row in rows if row["origin"] == "random"]
+    images, error = rows[0]["images"], standard_error(max(random), rows[0]["images"])
+    lines = [
+        ("search space", f"{space.name}, {space.size:,} subnets"),
+        ("random subnets", f"{len(random):,}" + (", all that there are" if len(random) < n else "")),
+        (
+            f"{rows[0]['split']} images",
+            f"{images:,}; the standard error of an accuracy near the best is {error:.2f} %",
+        ),
+        (
+            "top-1 of the random ones",
+            f"mean {statistics.fmean(random):.2f} %, from {min(random):.2f} to {max(random):.2f} %",
+        ),
+        *(_standing_row(rows, row) for row in rows if row["origin"] == "given"),
+    ]
+    sizes = [
+        (
+            f"{entry['from']:g} - {entry['to']:g}",
+            f"{entry['subnets']:,}",
+            f"{entry['mean']:.2f}",
+            f"{entry['std']:.2f}",
+            *_short(entry["best"]),
+        )
+        for entry in best
+    ]
+    head = ("parameters (M)", "subnets", "mean %", "std %", "best %", "parameters", "MACs (M)", "number")
+    fronts = [(row["name"] or "random", *_short(row)) for row in front]
+    return (
+        f"{table(lines)}\n{grid(head, sizes)}\n{grid(('Pareto front', *head[4:]), fronts)}\n"
+        "The architecture of each number is in architectures/NUMBER.yaml.\n"
+    )
+
+
+def _standing_row(rows: Sequence[Row], row: Row) -> tuple[str, str]:
+    beaten, cheap = standing(rows, row)
+    return row["name"], (
+        f"{row['top1']:.2f} %, {row['params'] / 1e6:.3f} M; better than {beaten:.1f} % of the random ones, "
+        f"and than {cheap:.1f} % of those of at most its size"
+    )
+
+
+def _short(row: Row) -> tuple[str, ...]:
+    return f"{row['top1']:.2f}", f"{row['params']:,}", f"{row['macs'] / 1e6:,.2f}", str(row["number"])

@@ -1,0 +1,101 @@
+"""Which images each candidate names right: what a race compares, and what a killed search goes on from."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..architecture import Architecture
+from ..files import replacing
+
+
+class Correctness:
+    """The outcomes of several subnets on one list of images, in the order in which these are evaluated.
+
+    Args:
+        images: how many there are.
+        setting: JSON values that decide the outcomes, beside the architecture; a file of another setting is
+            not read.
+
+    Attributes:
+        first, five: (subnets, images) bool: the class is the first, or among the first five; False where a
+            subnet has not been evaluated.
+        seen: (subnets,) images evaluated, from the first one on.
+        stopped: (subnets,) bool: has lost its race.
+    """
+
+    def __init__(self, images: int, setting: Mapping[str, Any] | None = None) -> None:
+        self.images, self.setting = images, dict(setting or {})
+        self.architectures: list[Architecture] = []
+        self.first = np.zeros((0, images), dtype=bool)
+        self.five = np.zeros((0, images), dtype=bool)
+        self.seen = np.zeros(0, dtype=np.int64)
+        self.stopped = np.zeros(0, dtype=bool)
+
+    def rows(self, architectures: Sequence[Architecture]) -> np.ndarray:
+        """The rows of these subnets; new ones are added."""
+        known = {architecture: row for row, architecture in enumerate(self.architectures)}
+        new = [architecture for architecture in architectures if architecture not in known]
+        known |= {architecture: len(known) + i for i, architecture in enumerate(new)}
+        self.architectures += new
+        for name in ("first", "five", "seen", "stopped"):
+            values = getattr(self, name)
+            fresh = np.zeros((len(new), *values.shape[1:]), values.dtype)
+            setattr(self, name, np.concatenate((values, fresh)))
+        return np.array([known[architecture] for architecture in architectures], dtype=np.int64)
+
+    def keep(self, architectures: Collection[Architecture]) -> None:
+        """Forget all other subnets."""
+        kept = [row for row, known in enumerate(self.architectures) if known in architectures]
+        self.architectures = [self.architectures[row] for row in kept]
+        for name in ("first", "five", "seen", "stopped"):
+            setattr(self, name, getattr(self, name)[kept])
+
+    def metric(self, architecture: Architecture) -> dict[str, Any]:
+        """Top-1 and top-5 in percent of the images that a subnet has seen, how many these are, and whether it
+        was stopped there.
+        """
+        row = self.architectures.index(architecture)
+        seen = int(self.seen[row])
+        metric = {
+            "top1": 100 * int(self.first[row].sum()) / seen,
+            "top5": 100 * int(self.five[row].sum()) / seen,
+            "images": seen,
+        }
+        return metric | ({"stopped": True} if self.stopped[row] else {})
+
+    def save(self, path: Path) -> None:
+        """Write all of it, by rename."""
+        facts = {"setting": self.setting, "architectures": [a.to_dict() for a in self.architectures]}
+        with replacing(path) as temporary, open(temporary, "wb") as file:
+            np.savez(
+                file,
+                facts=np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
+                first=np.packbits(self.first, axis=1),
+                five=np.packbits(self.five, axis=1),
+                seen=self.seen,
+                stopped=self.stopped,
+            )
+
+    def load(self, path: Path) -> bool:
+        """Take what a file of the same setting holds; False if there is none that can be read."""
+        try:
+            with np.load(path, allow_pickle=False) as file:
+                facts = json.loads(file["facts"].tobytes())
+                if facts["setting"] != json.loads(json.dumps(self.setting)):
+                    return False
+                first, five = (
+                    np.unpackbits(file[name], axis=1, count=self.images).astype(bool)
+                    for name in ("first", "five")
+                )
+                seen, stopped = file["seen"], file["stopped"]
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return False
+        self.architectures = [Architecture.from_dict(values) for values in facts["architectures"]]
+        self.first, self.five, self.seen, self.stopped = first, five, seen, stopped
+        return True

@@ -1,0 +1,171 @@
+"""Many subnets of one supernet on the same images: what they have in common is computed once.
+
+Entangled subnets of one embedding size have the same patch embedding, tokens and head; those that also agree
+in the first layers have the same activations up to there. So the subnets form a tree, whose edges are halves
+of layers, and one walk through it gives the logits of all of them, bit for bit those that each gives alone.
+Among the children of a few parents that spares a good part of the layers.
+
+Nothing narrower is cut out of what is wider: a head's bias depends on how many heads there are (the qkv bias
+is cut into its three runs after it has been sliced, see `slicing.py`), and the channels of a wider matrix
+product may be rounded otherwise.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from ..architecture import Architecture
+from ..model import AutoFormer
+from ..nn.entangled import EntangledLayerNorm, linear
+from ..nn.layers import LinearMap, add_tokens, mlp, patch_tokens, pool
+
+Step = tuple[str, int, int]
+"""Kind of a half layer, number of the layer, and its heads or hidden channels."""
+
+
+def steps(architecture: Architecture) -> list[Step]:
+    """The half layers that an architecture runs, after its embedding."""
+    path: list[Step] = []
+    for i, (heads, hidden) in enumerate(zip(architecture.num_heads, architecture.hidden_features)):
+        path += [("attn", i, heads), ("mlp", i, hidden)]
+    return path
+
+
+@dataclass
+class Node:
+    """Activations that the subnets below share.
+
+    Attributes:
+        part: what leads here from the node above.
+        ends: numbers of the subnets whose last layer this is.
+        below: the next half layers.
+    """
+
+    part: LinearMap
+    ends: list[int] = field(default_factory=list)
+    below: dict[Step, Node] = field(default_factory=dict)
+
+
+class SharedForward:
+    """Subnets of a trained supernet, to be run together in inference mode.
+
+    Args:
+        slices: of the supernet, which is in evaluation mode and on its device. Only the reordered qkv weights
+            take memory, once per layer, embedding size and number of heads.
+        architectures: the subnets.
+
+    Raises:
+        ConfigError: an architecture is not in the space.
+    """
+
+    def __init__(self, slices: Slices, architectures: Sequence[Architecture]) -> None:
+        self._slices = slices
+        self._roots: dict[int, Node] = {}
+        for number, architecture in enumerate(architectures):
+            self._add(number, slices.supernet.space.require(architecture))
+        self._classifiers = {embed_dim: slices.classifier(embed_dim) for embed_dim in self._roots}
+
+    def _add(self, number: int, architecture: Architecture) -> None:
+        embed_dim = architecture.embed_dim
+        if embed_dim not in self._roots:
+            self._roots[embed_dim] = Node(self._slices.embedding(embed_dim))
+        node = self._roots[embed_dim]
+        for step in steps(architecture):
+            if step not in node.below:
+                node.below[step] = Node(self._slices.half_layer(step, embed_dim))
+            node = node.below[step]
+        node.ends.append(number)
+
+    def logits(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
+        """The logits of every subnet, in no particular order.
+
+        Args:
+            images: normalised, (batch, channels, height, width).
+
+        Yields:
+            The number of the subnet, and its logits (batch, num_classes).
+        """
+        for embed_dim, root in self._roots.items():
+            yield from self._walk(root, images, self._classifiers[embed_dim])
+
+    def _walk(self, node: Node, x: Tensor, classifier: LinearMap) -> Iterator[tuple[int, Tensor]]:
+        x = node.part(x)
+        if node.ends:
+            logits = classifier(x)
+            for number in node.ends:
+                yield number, logits
+        for child in node.below.values():
+            yield from self._walk(child, x, classifier)
+
+
+class Slices:
+    """The parts of a supernet's subnets as functions, on slices of its weights that are made once.
+
+    Args:
+        supernet: a trained supernet, whose weights do not change any more.
+    """
+
+    def __init__(self, supernet: AutoFormer) -> None:
+        self.supernet: Any = supernet  # NNI's modules have no types
+        self._made: dict[tuple[Step, int], LinearMap] = {}
+        self._used: set[tuple[Step, int]] = set()
+
+    def forget_unused(self) -> None:
+        """Drop what has not been asked for since the last call, so that a long search keeps no more than one
+        generation needs.
+        """
+        self._made = {key: part for key, part in self._made.items() if key in self._used}
+        self._used.clear()
+
+    def embedding(self, embed_dim: int) -> LinearMap:
+        """From images to tokens."""
+        patch_embed, largest = self.supernet.patch_embed, self.supernet.tokens
+        proj, tokens = patch_embed.sliced(embed_dim), largest.sliced(embed_dim)
+        weight, bias = proj["proj.weight"], proj["proj.bias"]
+        cls_token, pos_embed = tokens["cls_token"], tokens.get("pos_embed")
+
+        def embed(images: Tensor) -> Tensor:
+            return add_tokens(patch_tokens(images, weight, bias), cls_token, pos_embed)
+
+        return embed
+
+    def half_layer(self, step: Step, embed_dim: int) -> LinearMap:
+        """The attention or the feed-forward half of a layer, with its norm and residual."""
+        key = step, embed_dim
+        self._used.add(key)
+        if key not in self._made:
+            self._made[key] = self._half_layer(step, embed_dim)
+        return self._made[key]
+
+    def _half_layer(self, step: Step, embed_dim: int) -> LinearMap:
+        kind, i, size = step
+        block = self.supernet.blocks.blocks[i]
+        largest = block.attn if kind == "attn" else block.mlp
+        norm = self._norm(block.norm1 if kind == "attn" else block.norm2, embed_dim)
+        tensors = largest.sliced(embed_dim, size)
+        if kind == "attn":
+            qkv, proj = linear(tensors, "qkv"), linear(tensors, "proj")
+            return lambda x: _sum(largest.attend(norm(x), qkv, proj, size), x)
+        fc1, fc2 = linear(tensors, "fc1"), linear(tensors, "fc2")
+        return lambda x: _sum(mlp(norm(x), fc1, fc2), x)
+
+    def classifier(self, embed_dim: int) -> LinearMap:
+        """From the last layer's tokens to logits."""
+        norm, tensors = self._norm(self.supernet.norm, embed_dim), self.supernet.head.sliced(embed_dim)
+        weight, bias, way = tensors["weight"], tensors["bias"], self.supernet.space.model.global_pool
+        return lambda x: F.linear(pool(norm(x), way), weight, bias)
+
+    def _norm(self, largest: EntangledLayerNorm, embed_dim: int) -> LinearMap:
+        tensors = largest.sliced(embed_dim)
+        weight, bias, eps = tensors["weight"], tensors["bias"], largest.eps
+        return lambda x: F.layer_norm(x, (embed_dim,), weight, bias, eps)
+
+
+def _sum(own: Tensor, x: Tensor) -> Tensor:
+    """own + x, in own's memory if that can hold it: new memory is a good part of a small sum's time."""
+    return own.add_(x) if own.dtype == x.dtype else own + x

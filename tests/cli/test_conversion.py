@@ -1,0 +1,190 @@
+"""info, convert, export: what a file is, and the same network in another form."""
+
+import sys
+
+import pytest
+import torch
+
+from nni_autoformer import SearchSpace, load_supernet
+from nni_autoformer.checkpoints import load_subnet
+from nni_autoformer.checkpoints.layouts import recognise
+from nni_autoformer.cli import main
+
+CHECKPOINT = "run/supernet.safetensors"
+
+
+@pytest.fixture(scope="module")
+def subnet(toy):
+    supernet, _ = load_supernet(toy / CHECKPOINT)
+    return supernet.eval().extract(supernet.space.middle)
+
+
+X = torch.randn(4, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+
+
+def command(text, **names):
+    return main(text.format(**names).split())
+
+
+def test_info_tells_a_stranger_what_a_file_is(toy, capsys):
+    assert command("info {c}", c=toy / CHECKPOINT) == 0
+    printed = capsys.readouterr().out
+    for words in (
+        "supernet",
+        "toy",
+        '"lr_base"',
+        '"epochs": 3',
+        "val_acc/largest",
+        "selection",
+        "torch version",
+    ):
+        assert words in printed
+
+
+def test_convert_there_and_back(toy, subnet, tmp_path, capsys):
+    """Own supernet to the published layout and back; a subnet to timm's and NNI's layouts."""
+    space, names = toy / "space.yaml", {"c": toy / CHECKPOINT, "t": tmp_path, "s": toy / "space.yaml"}
+    assert command("convert --checkpoint {c} --to published --output {t}/p.pth", **names) == 0
+    assert (
+        command(
+            "convert --checkpoint {t}/p.pth --space {s} --to supernet --output {t}/own.safetensors", **names
+        )
+        == 0
+    )
+    one, other = load_supernet(toy / CHECKPOINT)[0], load_supernet(tmp_path / "own.safetensors")[0]
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values()))
+    for layout, name in (("timm", "a.safetensors"), ("hub", "b.pth")):
+        flags = f"--to {layout} --architecture middle --output {tmp_path / name}"
+        assert command("convert --checkpoint {c} " + flags, **names) == 0
+        loaded, _ = load_subnet(tmp_path / name)
+        with torch.no_grad():
+            assert torch.equal(loaded(X), subnet(X))
+    assert recognise(torch.load(tmp_path / "b.pth", weights_only=True)) == "hub subnet"
+    assert command("convert --checkpoint {t}/b.pth --to timm --output {t}/c.safetensors", **names) == 0
+    assert (
+        command("test --checkpoint {t}/c.safetensors --data {d} --device cpu", d=toy / "images", **names) == 0
+    )
+    assert "top-1" in capsys.readouterr().out
+    assert space.is_file()
+
+
+def test_a_subnet_goes_into_the_published_layout_and_back(toy, tmp_path):
+    """Layers with fewer heads or a smaller MLP than others leave zeros; the subnet comes back bit for bit."""
+    from nni_autoformer import Architecture
+
+    supernet, _ = load_supernet(toy / CHECKPOINT)
+    architecture = Architecture(16, (2, 1), (1.0, 2.0))
+    architecture.to_yaml(tmp_path / "a.yaml")
+    names = {"c": toy / CHECKPOINT, "t": tmp_path}
+    flags = "--to timm --architecture {t}/a.yaml --output {t}/a.safetensors"
+    assert command("convert --checkpoint {c} " + flags, **names) == 0
+    assert command("convert --checkpoint {t}/a.safetensors --to published --output {t}/p.pth", **names) == 0
+    space = load_subnet(tmp_path / "a.safetensors")[1].space
+    again, _ = load_supernet(tmp_path / "p.pth", space)
+    one, other = supernet.extract(architecture).state_dict(), again.extract(architecture).state_dict()
+    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert (again.state_dict()["blocks.blocks.1.attn.qkv.weight"][192:] == 0).all()
+
+
+def test_the_published_layout_pads_unused_channels_with_zeros(tmp_path):
+    import json
+    from pathlib import Path
+
+    from nni_autoformer import build_supernet, save_supernet
+
+    golden = json.loads((Path(__file__).parents[1] / "golden" / "supernet_keys.json").read_text())["T"]
+    save_supernet(tmp_path / "own.safetensors", build_supernet("tiny"), {})
+    assert (
+        command("convert --checkpoint {t}/own.safetensors --to published --output {t}/p.pth", t=tmp_path) == 0
+    )
+    written = torch.load(tmp_path / "p.pth", weights_only=True)["model"]
+    assert {key: list(tensor.shape) for key, tensor in written.items()} == golden
+    assert (written["blocks.3.attn.proj.weight"][240:] == 0).all()
+    assert (written["pos_embed"][..., 240:] == 0).all()
+    assert load_supernet(tmp_path / "p.pth", SearchSpace.load("tiny"))[1].kind == "published supernet"
+
+
+@pytest.mark.parametrize(
+    ("flags", "words"),
+    [
+        ("--to timm --output {t}/x.safetensors", "say which subnet with --architecture"),
+        ("--to published --architecture middle --output {t}/x.pth", "is for a single subnet"),
+        ("--to published --output {c}", "exists already"),
+    ],
+)
+def test_convert_refuses(toy, tmp_path, capsys, flags, words):
+    names = {"c": toy / CHECKPOINT, "t": tmp_path}
+    assert command("convert --checkpoint {c} " + flags, **names) == 2
+    assert words in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_an_exported_subnet_is_tested_as_within_its_supernet(toy, tmp_path, capsys):
+    names = {"c": toy / CHECKPOINT, "d": toy / "images", "t": tmp_path}
+    export = "export --checkpoint {c} --architecture middle --format safetensors --output {t}/a.safetensors"
+    assert command(export, **names) == 0
+    capsys.readouterr()
+    said = []
+    for which in ("{c} --architecture middle", "{t}/a.safetensors"):
+        assert command(f"test --checkpoint {which} --data {{d}} --device cpu", **names) == 0
+        said.append([line for line in capsys.readouterr().out.splitlines() if "top-" in line])
+    assert said[0] == said[1] != []
+
+
+@pytest.mark.parametrize("format", ["safetensors", "torch-export", "onnx"])
+def test_export_is_checked_and_runs_elsewhere(toy, subnet, tmp_path, capsys, format):
+    output = tmp_path / "subnet.bin"
+    flags = f"--architecture middle --format {format} --output {output}"
+    assert command("export --checkpoint {c} " + flags, c=toy / CHECKPOINT) == 0
+    assert "logits within" in capsys.readouterr().out
+    assert [path.name for path in tmp_path.iterdir()] == ["subnet.bin"]
+    with torch.no_grad():
+        expected = subnet(X)
+    if format == "safetensors":
+        result, tolerance = load_subnet(output)[0](X), 1e-5
+    elif format == "torch-export":
+        result, tolerance = torch.export.load(str(output)).module()(X), 1e-5
+    else:
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+        result, tolerance = torch.from_numpy(session.run(None, {"images": X.numpy()})[0]), 1e-4
+    torch.testing.assert_close(result, expected, rtol=0, atol=tolerance)
+
+
+def test_a_wrong_export_leaves_nothing(subnet, tmp_path):
+    from nni_autoformer import ConfigError
+    from nni_autoformer.export import export
+
+    with pytest.raises(ConfigError, match=r"differ by .* nothing was written"):
+        export(subnet, lambda x: subnet(x) + 1, "safetensors", tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_missing_package_for_onnx_is_a_sentence(toy, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnxruntime", None)
+    flags = f"--architecture middle --format onnx --output {tmp_path / 'x.onnx'}"
+    assert command("export --checkpoint {c} " + flags, c=toy / CHECKPOINT) == 2
+    assert "needs the package onnxruntime: pip install 'nni-autoformer[onnx]'" in capsys.readouterr().err
+
+
+def test_the_published_way_from_a_checkpoint_to_an_accuracy(toy, tmp_path, capsys):
+    """A .pth as the published code writes it, its YAML file, and the search with a given selection."""
+    names = {"t": tmp_path, "d": toy / "images", "s": toy / "space.yaml"}
+    assert (
+        command("convert --checkpoint {c} --to published --output {t}/p.pth", c=toy / CHECKPOINT, **names)
+        == 0
+    )
+    (tmp_path / "retrain.yaml").write_text(
+        "SUPERNET: {EMBED_DIM: 32, DEPTH: 2, NUM_HEADS: 2, MLP_RATIO: 2}\n"
+        "RETRAIN: {EMBED_DIM: 32, DEPTH: 2, NUM_HEADS: [1, 2], MLP_RATIO: [1, 2]}\n"
+    )
+    shared = "--space {s} --checkpoint {t}/p.pth --data {d} --device cpu"
+    assert command(f"test {shared} --architecture {{t}}/retrain.yaml", **names) == 0
+    assert "embed_dim 32, depth 2, num_heads 1,2, mlp_ratio 1,2" in capsys.readouterr().out
+    search = f"search {shared} --output {{t}}/s"
+    search += " --generations 1 --population-size 3 --num-mutations 0 --num-crossovers 0"
+    assert command(search, **names) == 2
+    assert "give --selection N-per-class" in capsys.readouterr().err
+    assert command(f"{search} --selection 3-per-class", **names) == 0
+    assert "may have been trained on the selection images" in capsys.readouterr().out
