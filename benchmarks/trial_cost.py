@@ -128,7 +128,7 @@ def _intervals(trials: list[Any]) -> list[float]:
 def _nnictl(place: Path, checkpoint: Path, trials: int) -> dict[str, list[float]]:
     from nni.experiment import Experiment
 
-    from nni_autoformer.checkpoints.header import own_header
+    from nni_autoformer.checkpoints import own_header
 
     code = place / "code"
     code.mkdir()

@@ -24,7 +24,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from nni_autoformer.checkpoints.header import own_header
+from nni_autoformer.checkpoints import own_header
 
 SPACE = Path(__file__).with_suffix(".yaml")
 RULES = {"uniform": 1, "sandwich": 4, "balanced": 1}

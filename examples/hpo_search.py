@@ -9,7 +9,7 @@ from pathlib import Path
 
 from nni.experiment import Experiment
 
-from nni_autoformer.checkpoints.header import own_header
+from nni_autoformer.checkpoints import own_header
 
 
 def main() -> None:

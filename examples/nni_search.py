@@ -12,7 +12,7 @@ from pathlib import Path
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 
 from nni_autoformer import AutoFormer, Evolution, EvolutionConfig, EvolutionStrategy, Limits, TrialEvaluator
-from nni_autoformer.checkpoints.header import own_header
+from nni_autoformer.checkpoints import own_header
 
 
 def main() -> None:

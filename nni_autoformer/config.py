@@ -37,7 +37,7 @@ def one_of(*names: str) -> Check:
     return (lambda value: value in names, f"one of {', '.join(names)}")
 
 
-def knob(default: Any, text: str, check: Check = ANY, group: str = "recipe") -> Any:
+def setting(default: Any, text: str, check: Check = ANY, group: str = "recipe") -> Any:
     """A field of a recipe.
 
     Args:
@@ -50,14 +50,14 @@ def knob(default: Any, text: str, check: Check = ANY, group: str = "recipe") -> 
 
 
 @dataclass(frozen=True)
-class Knob:
+class Setting:
     """A field as the command line and the files see it.
 
     Attributes:
         name: of the field.
         kind: int, float, bool, str, or tuple for two numbers.
         optional: whether None, 'none' on the command line, is a value.
-        text, check, group: as in `knob`.
+        text, check, group: as in `setting`.
     """
 
     name: str
@@ -106,17 +106,17 @@ def _number(value: Any) -> float:
 
 
 @lru_cache
-def knobs_of(recipe: type) -> dict[str, Knob]:
-    """The knobs of a recipe class, by name, in its order."""
+def settings_of(recipe: type) -> dict[str, Setting]:
+    """The settings of a recipe class, by name, in its order."""
     hints = typing.get_type_hints(recipe)
-    knobs = {}
+    settings = {}
     for entry in fields(recipe):
         hint, optional = hints[entry.name], False
         if isinstance(hint, UnionType):
             hint, optional = next(arg for arg in hint.__args__ if arg is not type(None)), True
         kind = typing.get_origin(hint) or hint
-        knobs[entry.name] = Knob(entry.name, kind, optional, **entry.metadata)
-    return knobs
+        settings[entry.name] = Setting(entry.name, kind, optional, **entry.metadata)
+    return settings
 
 
 def read_values(recipe: type, path: str | Path) -> dict[str, Any]:
@@ -131,14 +131,14 @@ def read_values(recipe: type, path: str | Path) -> dict[str, Any]:
 
 def checked_values(recipe: type, content: Mapping[str, Any], source: str) -> dict[str, Any]:
     """Check the values of a mapping, see `read_values`."""
-    knobs = knobs_of(recipe)
+    settings = settings_of(recipe)
     values = {}
     for key, value in content.items():
-        if key not in knobs:
-            raise ConfigError(f"{source}: unknown key '{key}'; a recipe has {', '.join(knobs)}.")
+        if key not in settings:
+            raise ConfigError(f"{source}: unknown key '{key}'; a recipe has {', '.join(settings)}.")
         try:
-            values[key] = knobs[key].read(value)
-            wanted = knobs[key].problem(values[key])
+            values[key] = settings[key].read(value)
+            wanted = settings[key].problem(values[key])
         except ValueError as error:
             wanted = str(error)
         if wanted:

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable
 from typing import Any
 
-from ..config import Knob, knobs_of
+from ..config import Setting, settings_of
 from ..errors import ConfigError
 from ..space import SearchSpace
 from ..training.recipe import NETWORK, SUPERNET, Recipe, recipe_values
@@ -46,7 +46,7 @@ def add_recipe(parser: argparse.ArgumentParser, task: str = "train") -> None:
     groups["recipe"].add_argument(
         "--recipe", metavar="NAME|FILE", help="a packaged recipe or a YAML file; flags come before it"
     )
-    for entry in knobs_of(Recipe).values():
+    for entry in settings_of(Recipe).values():
         if entry.group == _of_others(task):
             continue
         group = groups.get(entry.group) or parser.add_argument_group(entry.group)
@@ -69,7 +69,7 @@ def add_recipe(parser: argparse.ArgumentParser, task: str = "train") -> None:
         )
 
 
-def _reader(entry: Knob) -> Callable[[str], Any]:
+def _reader(entry: Setting) -> Callable[[str], Any]:
     kind = float if entry.kind is tuple else entry.kind
     if not entry.optional or entry.kind is tuple:
         return kind
@@ -108,7 +108,7 @@ def recipe_of(arguments: argparse.Namespace, space: SearchSpace, task: str = "tr
     }
     data = DIGITS if getattr(arguments, "dataset", None) == "digits" else {}
     file = {} if arguments.recipe is None else recipe_values(arguments.recipe)
-    for name, entry in knobs_of(Recipe).items():
+    for name, entry in settings_of(Recipe).items():
         default = Recipe.__dataclass_fields__[name].default
         if entry.group == _of_others(task) and file.get(name, default) != default:
             whom = "a single network" if task == "train" else "a supernet"

@@ -8,7 +8,17 @@ from typing import Any
 
 import yaml
 
-from ..config import BELOW_ONE, NOT_NEGATIVE, POSITIVE, SHARE, at_least, knob, knobs_of, one_of, read_values
+from ..config import (
+    BELOW_ONE,
+    NOT_NEGATIVE,
+    POSITIVE,
+    SHARE,
+    at_least,
+    one_of,
+    read_values,
+    setting,
+    settings_of,
+)
 from ..errors import ConfigError
 from ..files import packaged_names, packaged_or_own, write_text
 from ..space import SearchSpace
@@ -65,114 +75,120 @@ class Recipe:
     the texts beside the fields are the flags' help.
     """
 
-    epochs: int = knob(500, "passes over the training images", at_least(1))
-    batch_size: int = knob(128, "images per micro-batch and process", at_least(1))
-    grad_accum_steps: int = knob(1, "micro-batches per step", at_least(1))
-    lr: float | None = knob(None, "peak learning rate, in place of the next two", POSITIVE)
-    lr_base: float = knob(5e-4, "peak learning rate per --lr-base-size images of a step", POSITIVE)
-    lr_base_size: int = knob(512, "images that --lr-base is meant for", at_least(1))
-    min_lr: float = knob(1e-5, "learning rate at the end of the cosine", NOT_NEGATIVE)
-    warmup_lr: float = knob(1e-6, "learning rate at the start of the warm-up", NOT_NEGATIVE)
-    warmup_epochs: int | None = knob(
+    epochs: int = setting(500, "passes over the training images", at_least(1))
+    batch_size: int = setting(128, "images per micro-batch and process", at_least(1))
+    grad_accum_steps: int = setting(1, "micro-batches per step", at_least(1))
+    lr: float | None = setting(None, "peak learning rate, in place of the next two", POSITIVE)
+    lr_base: float = setting(5e-4, "peak learning rate per --lr-base-size images of a step", POSITIVE)
+    lr_base_size: int = setting(512, "images that --lr-base is meant for", at_least(1))
+    min_lr: float = setting(1e-5, "learning rate at the end of the cosine", NOT_NEGATIVE)
+    warmup_lr: float = setting(1e-6, "learning rate at the start of the warm-up", NOT_NEGATIVE)
+    warmup_epochs: int | None = setting(
         None, "epochs of linear warm-up (default 20, at most a fifth of the epochs)", NOT_NEGATIVE
     )
-    sched_on_updates: bool = knob(False, "change the learning rate after every step, not after every epoch")
-    weight_decay: float = knob(
+    sched_on_updates: bool = setting(
+        False, "change the learning rate after every step, not after every epoch"
+    )
+    weight_decay: float = setting(
         0.05, "of AdamW, not on biases, norms, class token and absolute position", NOT_NEGATIVE
     )
-    opt_betas: tuple[float, float] = knob((0.9, 0.999), "of AdamW", _BETAS)
-    opt_eps: float = knob(1e-8, "epsilon of AdamW", POSITIVE)
-    clip_grad: float | None = knob(None, "largest gradient norm", POSITIVE)
-    smoothing: float = knob(0.1, "label smoothing", BELOW_ONE)
-    drop_path: float = knob(0.1, "stochastic depth of the last layer, rising linearly from 0", BELOW_ONE)
-    sampling: str = knob(
+    opt_betas: tuple[float, float] = setting((0.9, 0.999), "of AdamW", _BETAS)
+    opt_eps: float = setting(1e-8, "epsilon of AdamW", POSITIVE)
+    clip_grad: float | None = setting(None, "largest gradient norm", POSITIVE)
+    smoothing: float = setting(0.1, "label smoothing", BELOW_ONE)
+    drop_path: float = setting(0.1, "stochastic depth of the last layer, rising linearly from 0", BELOW_ONE)
+    sampling: str = setting(
         "uniform",
         "which subnets a step trains: uniform (one, the paper's), sandwich (the largest, random ones, the "
         "smallest), balanced (one, all numbers of parameters as often)",
         one_of(*SAMPLING),
         SUPERNET,
     )
-    sandwich_random: int = knob(2, "random subnets of a sandwich", NOT_NEGATIVE, SUPERNET)
-    layer_decay: float | None = knob(
+    sandwich_random: int = setting(2, "random subnets of a sandwich", NOT_NEGATIVE, SUPERNET)
+    layer_decay: float | None = setting(
         None,
         "learning rate of a layer as a share of the next one's, up to the head's, which is the whole",
         (lambda share: 0 < share <= 1, "above 0, up to 1"),
         NETWORK,
     )
-    model_ema: bool = knob(False, "also keep an exponential moving average of the weights")
-    model_ema_decay: float = knob(0.9998, "decay of the average, per step", SHARE)
-    model_ema_warmup: bool = knob(False, "let the decay rise from 0 at the start")
-    precision: str = knob(
+    model_ema: bool = setting(False, "also keep an exponential moving average of the weights")
+    model_ema_decay: float = setting(0.9998, "decay of the average, per step", SHARE)
+    model_ema_warmup: bool = setting(False, "let the decay rise from 0 at the start")
+    precision: str = setting(
         "auto",
         "auto (default: bf16 on a GPU that computes in it, else fp32), fp32, or automatic mixed precision in "
         "bf16 or fp16",
         one_of("auto", *PRECISIONS),
     )
-    compile: bool = knob(
+    compile: bool = setting(
         False,
         "compile the network's blocks, one time per block shape, which takes minutes at first and makes the "
         "steps on a GPU faster",
     )
-    val_interval: int = knob(1, "epochs between two reports of the accuracy", at_least(1))
-    seed: int = knob(0, "of everything that is drawn")
+    val_interval: int = setting(1, "epochs between two reports of the accuracy", at_least(1))
+    seed: int = setting(0, "of everything that is drawn")
 
-    scale: tuple[float, float] = knob(
+    scale: tuple[float, float] = setting(
         (0.08, 1.0), "smallest and largest area of the random crop (images above 32 pixels)", group=_IMAGES
     )
-    ratio: tuple[float, float] = knob(
+    ratio: tuple[float, float] = setting(
         (3 / 4, 4 / 3), "smallest and largest aspect ratio of the random crop", group=_IMAGES
     )
-    crop_padding: int | None = knob(
+    crop_padding: int | None = setting(
         None,
         "pixels around images up to 32 pixels before a random crop (default an eighth of the side)",
         group=_IMAGES,
     )
-    hflip: float = knob(0.5, "probability of a horizontal flip", group=_IMAGES)
-    vflip: float = knob(0.0, "probability of a vertical flip", group=_IMAGES)
-    aa: str | None = knob(
+    hflip: float = setting(0.5, "probability of a horizontal flip", group=_IMAGES)
+    vflip: float = setting(0.0, "probability of a vertical flip", group=_IMAGES)
+    aa: str | None = setting(
         "rand-m9-mstd0.5-inc1", "policy of automatic augmentation in timm's notation, or none", group=_IMAGES
     )
-    color_jitter: float | None = knob(None, "strength of colour jitter; --aa takes its place", group=_IMAGES)
-    color_jitter_prob: float | None = knob(
+    color_jitter: float | None = setting(
+        None, "strength of colour jitter; --aa takes its place", group=_IMAGES
+    )
+    color_jitter_prob: float | None = setting(
         None, "share of the images that it changes (default all)", group=_IMAGES
     )
-    grayscale_prob: float = knob(0.0, "share of the images that lose their colours", group=_IMAGES)
-    gaussian_blur_prob: float = knob(0.0, "share of the images that are blurred", group=_IMAGES)
-    aug_repeats: int = knob(
+    grayscale_prob: float = setting(0.0, "share of the images that lose their colours", group=_IMAGES)
+    gaussian_blur_prob: float = setting(0.0, "share of the images that are blurred", group=_IMAGES)
+    aug_repeats: int = setting(
         3, "copies of an image in an epoch, which shows so many times fewer images", NOT_NEGATIVE, _IMAGES
     )
-    interpolation: str = knob("bicubic", "of resizing: bicubic, bilinear, …", group=_IMAGES)
-    train_interpolation: str | None = knob(
+    interpolation: str = setting("bicubic", "of resizing: bicubic, bilinear, …", group=_IMAGES)
+    train_interpolation: str | None = setting(
         None, "of training images alone; also 'random', bilinear or bicubic", group=_IMAGES
     )
-    crop_pct: float | None = knob(
+    crop_pct: float | None = setting(
         None,
         "share of the resized test image that is kept (default 0.875, or 1 up to 32 pixels)",
         group=_IMAGES,
     )
 
-    reprob: float = knob(0.25, "probability of erasing a random part of an image", SHARE, _MIXING)
-    remode: str = knob("pixel", "what is put there", one_of("const", "rand", "pixel"), _MIXING)
-    recount: int = knob(1, "most parts that are erased", at_least(1), _MIXING)
-    mixup: float = knob(0.8, "alpha of mixup; 0 for none", NOT_NEGATIVE, _MIXING)
-    cutmix: float = knob(1.0, "alpha of cutmix; 0 for none", NOT_NEGATIVE, _MIXING)
-    cutmix_minmax: tuple[float, float] | None = knob(
+    reprob: float = setting(0.25, "probability of erasing a random part of an image", SHARE, _MIXING)
+    remode: str = setting("pixel", "what is put there", one_of("const", "rand", "pixel"), _MIXING)
+    recount: int = setting(1, "most parts that are erased", at_least(1), _MIXING)
+    mixup: float = setting(0.8, "alpha of mixup; 0 for none", NOT_NEGATIVE, _MIXING)
+    cutmix: float = setting(1.0, "alpha of cutmix; 0 for none", NOT_NEGATIVE, _MIXING)
+    cutmix_minmax: tuple[float, float] | None = setting(
         None, "smallest and largest share that cutmix replaces, in place of its alpha", _MINMAX, _MIXING
     )
-    mixup_prob: float = knob(1.0, "probability of mixup or cutmix", SHARE, _MIXING)
-    mixup_switch_prob: float = knob(0.5, "probability of cutmix where both are on", SHARE, _MIXING)
-    mixup_mode: str = knob("batch", "what is mixed alike", one_of("batch", "pair", "elem"), _MIXING)
-    mixup_off_epoch: int = knob(
+    mixup_prob: float = setting(1.0, "probability of mixup or cutmix", SHARE, _MIXING)
+    mixup_switch_prob: float = setting(0.5, "probability of cutmix where both are on", SHARE, _MIXING)
+    mixup_mode: str = setting("batch", "what is mixed alike", one_of("batch", "pair", "elem"), _MIXING)
+    mixup_off_epoch: int = setting(
         0, "epoch from which on nothing is mixed (default 0: never)", NOT_NEGATIVE, _MIXING
     )
 
-    teacher: str | None = knob(None, "a timm model to learn from", group=_TEACHER)
-    teacher_checkpoint: str | None = knob(
+    teacher: str | None = setting(None, "a timm model to learn from", group=_TEACHER)
+    teacher_checkpoint: str | None = setting(
         None, "its weights (default: timm's pretrained ones)", group=_TEACHER
     )
-    distillation_type: str = knob("hard", "learn its first answers, or all", one_of("hard", "soft"), _TEACHER)
-    distillation_alpha: float = knob(0.5, "its share of the loss", SHARE, _TEACHER)
-    distillation_tau: float = knob(1.0, "temperature of soft answers", POSITIVE, _TEACHER)
+    distillation_type: str = setting(
+        "hard", "learn its first answers, or all", one_of("hard", "soft"), _TEACHER
+    )
+    distillation_alpha: float = setting(0.5, "its share of the loss", SHARE, _TEACHER)
+    distillation_tau: float = setting(1.0, "temperature of soft answers", POSITIVE, _TEACHER)
 
     @classmethod
     def for_space(cls, space: SearchSpace, task: str = "train", **changes: Any) -> Recipe:
@@ -198,7 +214,7 @@ class Recipe:
         return cls(**values)
 
     def __post_init__(self) -> None:
-        problems = {name: entry.problem(getattr(self, name)) for name, entry in knobs_of(Recipe).items()}
+        problems = {name: entry.problem(getattr(self, name)) for name, entry in settings_of(Recipe).items()}
         if self.warmup >= self.epochs:
             problems["warmup_epochs"] = f"0 or more, and below --epochs {self.epochs}"
         if self.mixes and self.batch_size % 2:
@@ -207,7 +223,7 @@ class Recipe:
             problems["teacher"] = "a timm model, because --teacher-checkpoint is given"
         for name, wanted in problems.items():
             if wanted:
-                flag = knobs_of(Recipe)[name].flag
+                flag = settings_of(Recipe)[name].flag
                 raise ConfigError(f"--{flag} is {getattr(self, name)}; it should be {wanted}.")
 
     @property

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from nni_autoformer import Architecture, SearchSpace, build_supernet
-from nni_autoformer.checkpoints import published_key
+from nni_autoformer.checkpoints.layouts import published_key
 from nni_autoformer.complexity import params
 
 DATA = Path(__file__).parents[1] / "golden"

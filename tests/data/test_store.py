@@ -79,7 +79,7 @@ def test_many_processes_decode_once(tmp_path, toy):
     script = """
 import sys
 from nni_autoformer.data.source import ImageSource
-from nni_autoformer.checkpoints.header import own_header
+from nni_autoformer.checkpoints import own_header
 from nni_autoformer.search.images import EvaluationImages
 load, count = ImageSource.load, []
 ImageSource.load = lambda self, i: count.append(i) or load(self, i)
@@ -96,7 +96,7 @@ print(len(count))
 
 
 def test_an_unwritable_store_is_said_and_memory_used(tmp_path, toy, capsys):
-    from nni_autoformer.checkpoints.header import own_header
+    from nni_autoformer.checkpoints import own_header
     from nni_autoformer.search.images import EvaluationImages
 
     (tmp_path / "file").write_text("")

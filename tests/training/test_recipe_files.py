@@ -4,13 +4,13 @@ import argparse
 
 import pytest
 import yaml
-from nni_autoformer.packaged import packaged_or_own
 
 from nni_autoformer import ConfigError, SearchSpace
 from nni_autoformer.cli import build_parser
 from nni_autoformer.cli.overrides import overrides_of
 from nni_autoformer.cli.recipe_flags import recipe_of
-from nni_autoformer.config import knobs_of
+from nni_autoformer.config import settings_of
+from nni_autoformer.files import packaged_or_own
 from nni_autoformer.training.recipe import NETWORK, SUPERNET, Recipe, packaged_recipes, recipe_values
 
 TRAIN = "train --output run --space"
@@ -57,7 +57,7 @@ def test_every_value_has_a_flag_and_every_flag_takes_an_nni_parameter():
     for task, others in (("train", NETWORK), ("retrain", SUPERNET), ("finetune", SUPERNET)):
         options = commands[task]._option_string_actions
         command = "finetune --output run --checkpoint" if task == "finetune" else TRAIN.replace("train", task)
-        for name, entry in knobs_of(Recipe).items():
+        for name, entry in settings_of(Recipe).items():
             assert (f"--{entry.flag}" in options) == (entry.group != others)
             for parameter in (name, entry.flag) if entry.group != others else ():
                 value = other[entry.kind]
@@ -74,7 +74,7 @@ def test_a_saved_recipe_is_read_back(tmp_path):
     recipe = Recipe(epochs=3, cutmix_minmax=(0.1, 0.5), mixup=0.0, opt_betas=(0.8, 0.9), aa=None, lr=1e-7)
     recipe.to_yaml(tmp_path / "recipe.yaml")
     assert Recipe(**recipe_values(tmp_path / "recipe.yaml")) == recipe
-    assert list(yaml.safe_load((tmp_path / "recipe.yaml").read_text())) == list(knobs_of(Recipe))
+    assert list(yaml.safe_load((tmp_path / "recipe.yaml").read_text())) == list(settings_of(Recipe))
 
 
 @pytest.mark.parametrize(
