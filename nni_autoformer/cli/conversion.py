@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..complexity import params_range
+from ..complexity import COSTS
 from ..errors import ConfigError
 from ..files import replacing
 from ..report.summary import table
@@ -60,7 +60,7 @@ def run_info(arguments: argparse.Namespace) -> None:
 
     space = None if arguments.space is None else SearchSpace.load(arguments.space)
     header = read_header(arguments.checkpoint, space)
-    low, high = params_range(header.space)
+    low, high = COSTS["params"].range(header.space)
     rows = [
         ("kind", header.kind),
         ("space", f"{header.space.name}, {header.space.size:,} subnets"),

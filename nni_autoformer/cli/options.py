@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..complexity import COSTS
 from ..data.catalogue import NAMES
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -15,7 +16,7 @@ from ..space import SearchSpace
 if TYPE_CHECKING:
     from ..data import BadImages, DataSplits
     from ..search.batch_size import BatchSize
-    from ..search.evolution import Limits
+    from ..search.limits import Limits
 
 
 def add_space(parser: argparse.ArgumentParser) -> None:
@@ -197,28 +198,16 @@ def output_of(arguments: argparse.Namespace) -> Path:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """What a subnet may cost."""
     group = parser.add_argument_group("limits (inclusive)")
-    for side, word in (("min", "fewest"), ("max", "most")):
-        group.add_argument(
-            f"--{side}-params", type=float, metavar="M", help=f"{word} parameters, in millions"
-        )
-        group.add_argument(
-            f"--{side}-macs",
-            type=float,
-            metavar="G",
-            help=f"{word} multiply-accumulates of an image, in billions, without the relative position's",
-        )
+    for name, cost in COSTS.items():
+        for side, word in (("min", "fewest"), ("max", "most")):
+            group.add_argument(f"--{side}-{name}", type=float, metavar=cost.unit, help=f"{word} {cost.help}")
 
 
 def limits_of(arguments: argparse.Namespace) -> Limits:
     """The limits that were given."""
-    from ..search.evolution import Limits
+    from ..search.limits import LIMITS, Limits
 
-    return Limits(
-        min_params=arguments.min_params,
-        max_params=arguments.max_params,
-        min_macs=arguments.min_macs,
-        max_macs=arguments.max_macs,
-    )
+    return Limits(**{name: getattr(arguments, name) for name in LIMITS})
 
 
 def open_splits(arguments: argparse.Namespace, space: SearchSpace, test_only: bool = False) -> DataSplits:

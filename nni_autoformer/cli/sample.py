@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from ..checkpoints.header import Header
     from ..data import ImageSource
     from ..search.images import EvaluationImages
-    from ..search.random_subnets import Subnet
+    from ..search.random_subnets import SampledSubnet
 
 FIGURE_FILE = "samples.png"
 
@@ -152,7 +152,7 @@ class SampleJob:
     source: ImageSource
     header: Header
     expected: SearchSpace | None
-    subnets: Sequence[Subnet]
+    subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
     config: dict[str, Any]
 
@@ -163,7 +163,7 @@ class SampleJob:
         Raises:
             ConfigError: a flag is wrong, or the checkpoint or the images are not as they should be.
         """
-        from ..search.random_subnets import Subnet, draw_subnets
+        from ..search.random_subnets import SampledSubnet, draw_subnets
 
         evaluation = Evaluation.of(arguments)
         evaluation = replace(evaluation, device=device_of(evaluation.device, ranks))
@@ -176,7 +176,9 @@ class SampleJob:
         given = _given(arguments.architecture, arguments.checkpoint, header, expected)
         drawn = draw_subnets(header.space, arguments.n, limits, arguments.seed)
         named = [("", architecture) for architecture in drawn] + list(given.items())
-        subnets = [Subnet(number, architecture, name) for number, (name, architecture) in enumerate(named)]
+        subnets = [
+            SampledSubnet(number, architecture, name) for number, (name, architecture) in enumerate(named)
+        ]
         splits = options.open_splits(arguments, header.space, test_only=arguments.split == "test")
         source = images.of(header, splits)
         config = _config(arguments, limits, given, source, evaluation.precision)

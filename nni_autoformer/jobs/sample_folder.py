@@ -11,7 +11,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..files import write_json, write_text
 from ..report.results import SAMPLES, pareto, to_csv
-from ..search.random_subnets import Subnet, best_of_sizes
+from ..search.random_subnets import SampledSubnet, best_of_sizes
 from ..space import SearchSpace
 
 PART = "samples.{}.jsonl"
@@ -37,12 +37,12 @@ class SampleFolder:
         space: of the subnets.
     """
 
-    def __init__(self, folder: str | Path, subnets: Sequence[Subnet], space: SearchSpace) -> None:
+    def __init__(self, folder: str | Path, subnets: Sequence[SampledSubnet], space: SearchSpace) -> None:
         self.folder = Path(folder)
         self.subnets = subnets
         self.space = space
 
-    def record(self, rank: int, subnet: Subnet, found: Mapping[str, Any]) -> None:
+    def record(self, rank: int, subnet: SampledSubnet, found: Mapping[str, Any]) -> None:
         """Store what was measured of a subnet.
 
         Args:
