@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Any
 from ..complexity import COSTS
 from ..errors import ConfigError
 from ..files import replacing
+from ..jobs.evaluate import architecture_of
 from ..report.summary import table
 from ..space import SearchSpace
-from . import options
-from .test import architecture_of
+from . import flags
 
 if TYPE_CHECKING:
     from ..model import AutoFormer
@@ -39,7 +39,7 @@ def add_convert_parser(commands: Any) -> None:
     text = "Write a checkpoint in another layout, where that is exact."
     parser = commands.add_parser("convert", help="write a checkpoint in another layout", description=text)
     parser.set_defaults(run=run_convert)
-    options.add_checkpoint(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument(
         "--to",
         required=True,
