@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
+from ..complexity import COSTS
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -18,7 +19,7 @@ from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import architecture_of, images_of, require_split
-from .run_folder import RunFolder, place_of
+from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
@@ -105,13 +106,16 @@ def sample(
             )
 
         job = ranks.main_first(prepared)
-        folder = RunFolder(place, "sample", job.config)
-        again = ranks.restarts > 0  # torchrun gives the same flags as the first time
-        if ranks.on_main(lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)):
-            return ranks.on_main(lambda: job.found(place, sizes, fresh=False))
-        job.evaluate(place, ranks)
-        wait_for_all(ranks)
-        return ranks.on_main(lambda: job.report(folder, sizes))
+        folder = RunFolder(place, "sample", job.config, inputs=[path, data.folder, selection, *architectures])
+
+        def work() -> None:
+            job.evaluate(place, ranks)
+            wait_for_all(ranks)
+
+        fresh = run_once(
+            folder, ranks, work, last=lambda: job.report(place, sizes), resume=resume, overwrite=overwrite
+        )
+        return ranks.on_main(lambda: job.found(place, sizes, fresh))
 
 
 def wait_for_all(ranks: Ranks) -> None:
@@ -232,22 +236,20 @@ class SampleJob:
             accuracy = asdict(evaluator.evaluate(supernet))
             folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
 
-    def report(self, folder: RunFolder, sizes: int) -> Sampled:
+    def report(self, output: Path, sizes: int) -> None:
         """Put the answers together, and write what they tell."""
         from ..report.figures import draw_samples
         from ..report.summary import SUMMARY_FILE
         from .sample_folder import SampleFolder
 
-        found = self.found(folder.path, sizes)
-        files = SampleFolder(folder.path, self.subnets, self.header.space)
+        found = self.found(output, sizes)
+        files = SampleFolder(output, self.subnets, self.header.space)
         files.write(found.rows, found.best, found.front)
-        draw_samples(found.rows, found.best, found.front, self.header.space.name, folder.path / FIGURE_FILE)
-        write_text(folder.path / SUMMARY_FILE, found.summary)
-        folder.finish()
+        draw_samples(found.rows, found.best, found.front, self.header.space.name, output / FIGURE_FILE)
+        write_text(output / SUMMARY_FILE, found.summary)
         if (trial := current_trial()) is not None:
             top = max(found.rows, key=lambda row: row["top1"])
-            trial.report_final({"default": top["top1"], "params": top["params"], "macs": top["macs"]})
-        return found
+            trial.report_final({"default": top["top1"], **{name: top[name] for name in COSTS}})
 
     def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:
         """What the folder holds, and its tables."""

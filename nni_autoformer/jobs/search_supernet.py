@@ -23,8 +23,9 @@ from ..search.evolution import Evolution, EvolutionConfig
 from ..search.folder import SearchFolder
 from ..search.limits import Limits
 from ..space import SearchSpace
+from ..training.ranks import Ranks
 from .evaluate import images_of
-from .run_folder import RunFolder, place_of
+from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
@@ -188,17 +189,23 @@ def search(
     run = Search(images, header, searcher, evaluation, engine, _reporter(trial), racing)
     if engine.engine == "sequential":
         run.load(expected)
-    folder = RunFolder(place, "search", config)
-    if folder.open(resume=resume, overwrite=overwrite):
+    folder = RunFolder(place, "search", config, inputs=[path, data.folder, selection])
+    found: list[Searched] = []
+    fresh = run_once(
+        folder,
+        Ranks(),
+        lambda: found.append(run.into(place, source)),
+        last=lambda: write_report(found[0]),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if not fresh:
         files = SearchFolder(place, searcher)
         files.resume()
         return Searched(place, searcher, files, len(source), racing, fresh=False)
-    found = run.into(place, source)
-    write_report(found)
-    folder.finish()
     if trial is not None:
         trial.report_final(_metric(searcher))
-    return found
+    return found[0]
 
 
 def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> None:

@@ -20,7 +20,7 @@ from ..training.upkeep import Upkeep
 from .evaluate import Which, architecture_of
 from .preparation import TrainJob, device_of
 from .run_folder import RunFolder, jsonable, place_of, run_once
-from .train_supernet import Trained, resolved_recipe
+from .train_supernet import Trained, files_among, resolved_recipe
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
@@ -75,6 +75,7 @@ class SubnetRun:
         config: what else decides the result, by flag, for the run's folder.
         facts: what else the header of the weights says of the run.
         start: gives the network that the training starts from, given the job, and what to say of it.
+        inputs: files that the run reads.
     """
 
     task: str
@@ -86,6 +87,7 @@ class SubnetRun:
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
     start: Callable[[TrainJob], tuple[Subnet, list[str]]]
+    inputs: Sequence[str | Path] = ()
 
 
 def retrain(
@@ -126,8 +128,8 @@ def retrain(
         ConfigError: something that the user can put right, most of it before any training.
         Terminated: the process was asked to end.
     """
-    space = SearchSpace.load(space)
-    data = DataSet.of(data)
+    named = files_among([space, architecture, recipe])
+    space, data = SearchSpace.load(space), DataSet.of(data)
     if architecture is None:
         raise ConfigError(f"--architecture is missing: say which subnet of '{space.name}' to train.")
     chosen = space.architecture(architecture)
@@ -140,7 +142,7 @@ def retrain(
 
     splits = data.open(space.model.in_chans)
     facts = {"inherited": None, "supernet_depth": space.max_depth}
-    run = SubnetRun("retrain", chosen, space, resolved, data, splits, {}, facts, start)
+    run = SubnetRun("retrain", chosen, space, resolved, data, splits, {}, facts, start, named)
     return _train(run, output, Way(selection, loading, upkeep, device, resume, overwrite))
 
 
@@ -182,6 +184,7 @@ def finetune(
     from ..checkpoints import one_point_space, read_header, require_space
 
     path, data = Path(checkpoint), DataSet.of(data)
+    named = files_among([path, space, architecture, recipe])
     expected = None if space is None else SearchSpace.load(space)
     header = read_header(path, expected)
     if header.kind.endswith("supernet"):
@@ -211,7 +214,7 @@ def finetune(
         "num_classes": header.space.model.num_classes,
     }
     facts = {"inherited": inherited, "supernet_depth": depth}
-    run = SubnetRun("finetune", chosen, around, resolved, data, splits, config, facts, start)
+    run = SubnetRun("finetune", chosen, around, resolved, data, splits, config, facts, start, named)
     return _train(run, output, Way(selection, loading, upkeep, device, resume, overwrite))
 
 
@@ -252,7 +255,8 @@ def _train(run: SubnetRun, output: str | Path, way: Way) -> TrainedSubnet:
             ranks.tell("\n".join([f"{network.architecture}: {costs}", *notes]))
             job.run(place, network)
 
-        folder = RunFolder(place, run.task, config)
+        inputs = [*run.inputs, data.folder, selection, job.recipe.teacher_checkpoint]
+        folder = RunFolder(place, run.task, config, inputs=inputs)
         fresh = run_once(folder, ranks, work, resume=way.resume, overwrite=way.overwrite)
     return TrainedSubnet(place, place / SUBNET_FILE, fresh)
 
