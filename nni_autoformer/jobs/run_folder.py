@@ -28,6 +28,9 @@ OWNER_FILE = ".owner.json"
 BEFORE = ".before"
 """Where an old run waits until the new one has a result."""
 
+RETURNING = ".returning"
+"""The same place while the old run is put back."""
+
 WRITTEN = (
     RUN_FILE,
     *("recipe.yaml", "selection.txt", "metrics.csv", "training.ckpt", "tensorboard", "ranks", "nni"),
@@ -197,16 +200,22 @@ class RunFolder:
         os.replace(self.path / RUN_FILE, before / RUN_FILE)  # last: while it is there, the old run is whole
 
     def _settle_before(self) -> None:
-        """Delete an old run that was set aside if the new one has a result, else put it back."""
-        before = self.path / BEFORE
-        if not before.is_dir():
-            return
-        if not any(any(self.path.glob(pattern)) for pattern in RESULTS):
-            for entry in self._written():
+        """Delete an old run that was set aside if the new one has a result, else put it back; a kill at any
+        moment leaves what the next call goes on with.
+        """
+        before, returning = self.path / BEFORE, self.path / RETURNING
+        if before.is_dir():
+            aside = (before / RUN_FILE).is_file()  # else it was not moved to the end
+            if aside and any(any(self.path.glob(pattern)) for pattern in RESULTS):
+                shutil.rmtree(before)
+                return
+            for entry in self._written() if aside else ():
                 _remove(entry)
-            for entry in sorted(before.iterdir(), key=lambda entry: entry.name == RUN_FILE):
+            os.replace(before, returning)
+        if returning.is_dir():
+            for entry in returning.iterdir():
                 os.replace(entry, self.path / entry.name)
-        shutil.rmtree(before)
+            returning.rmdir()
 
     def _written(self) -> list[Path]:
         found = {entry for pattern in WRITTEN for entry in self.path.glob(pattern)}
@@ -228,7 +237,8 @@ class RunFolder:
             entries = [entry for entry in self.path.iterdir() if entry.name not in (LOCK_FILE, OWNER_FILE)]
         except OSError as error:
             raise ConfigError(f"--output {shown(self.path)} cannot be written: {error.strerror}.") from None
-        known = (self.path / RUN_FILE).is_file() or (self.path / BEFORE / RUN_FILE).is_file()
+        places = (self.path, self.path / BEFORE, self.path / RETURNING)
+        known = any((place / RUN_FILE).is_file() for place in places)
         # torn files alone: killed while it wrote its first
         if not known and not all(entry.match(".*.tmp") for entry in entries):
             raise ConfigError(
