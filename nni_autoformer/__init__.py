@@ -13,7 +13,7 @@ from .lazy import lazy
 
 if TYPE_CHECKING:
     from .architecture import Architecture
-    from .checkpoints import load_supernet, save_supernet
+    from .checkpoints import Checkpoint, load_supernet, save_supernet
     from .errors import ConfigError
     from .model import AutoFormer, build_supernet
     from .nn.subnet import Subnet
@@ -32,6 +32,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Architecture": "architecture",
     "AutoFormer": "model",
+    "Checkpoint": "checkpoints",
     "ConfigError": "errors",
     "Evolution": "search.evolution",
     "EvolutionConfig": "search.evolution",
@@ -54,6 +55,7 @@ _HOMES = {
 __all__ = [
     "Architecture",
     "AutoFormer",
+    "Checkpoint",
     "ConfigError",
     "Evolution",
     "EvolutionConfig",

@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError
-from ..space import SearchSpace
 from . import options
-from .test import architecture_of
+from .conversion import checkpoint_of
 
 
 def add_parser(commands: Any) -> None:
@@ -30,23 +28,13 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    if arguments.output.exists():
-        raise ConfigError(f"--output {arguments.output} exists already; give another name.")
-    space = None if arguments.space is None else SearchSpace.load(arguments.space)
+    from ..checkpoints.convert import require_new
+    from ..export import export_subnet, require_onnx
 
-    from ..checkpoints import load_subnet, load_supernet, read_header
-    from ..export import export, require_onnx
-
+    require_new(arguments.output)
     if arguments.format == "onnx":
         require_onnx()
-    header = read_header(arguments.checkpoint, space)
-    architecture = architecture_of(arguments.architecture, arguments.checkpoint, header, space)
-    if header.kind.endswith("subnet"):
-        subnet, _ = load_subnet(arguments.checkpoint, architecture, space)
-        reference: Any = subnet
-    else:
-        supernet, _ = load_supernet(arguments.checkpoint, space)
-        supernet.eval().set_architecture(architecture)
-        subnet, reference = supernet.extract(architecture), supernet
-    difference = export(subnet, reference, arguments.format, arguments.output, header.run)
-    print(f"{arguments.output}: {architecture}; logits within {difference:.1e} of the checkpoint's")
+    checkpoint = checkpoint_of(arguments)
+    architecture = checkpoint.architecture(arguments.architecture)
+    path, difference = export_subnet(checkpoint, architecture, arguments.format, arguments.output)
+    print(f"{path}: {architecture}; logits within {difference:.1e} of the checkpoint's")

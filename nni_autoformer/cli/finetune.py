@@ -51,11 +51,12 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command; as an NNI trial the labels of the search space are the architecture."""
-    from ..checkpoints import one_point_space, read_header, require_space
+    from ..checkpoints import Checkpoint, one_point_space, require_space
 
     options.workers_of(arguments)
     expected = None if arguments.space is None else SearchSpace.load(arguments.space)
-    header = read_header(arguments.checkpoint, expected)
+    checkpoint = Checkpoint(arguments.checkpoint, expected)
+    header = checkpoint.header
     if header.kind.endswith("supernet"):
         require_space(arguments.checkpoint, header, expected)
     architecture = wanted_architecture(arguments, header, expected)
@@ -70,15 +71,7 @@ def run(arguments: argparse.Namespace) -> None:
         from ..training.initial_weights import inherited_subnet
 
         subnet, notes = inherited_subnet(
-            arguments.checkpoint,
-            header,
-            architecture,
-            size,
-            splits.train.classes,
-            job.recipe,
-            depth,
-            way,
-            expected,
+            checkpoint, architecture, size, splits.train.classes, job.recipe, depth, way
         )
         return subnet, [f"The weights are those of {arguments.checkpoint}, a {header.kind}.", *notes]
 
