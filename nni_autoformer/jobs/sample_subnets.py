@@ -18,11 +18,11 @@ from ..search.evaluation import Evaluation
 from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
-from .evaluate import architecture_of, images_of, require_split
+from .evaluate import images_of, require_split
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
+    from ..checkpoints import Checkpoint, Header
     from ..data import ImageSource
     from ..search.images import EvaluationImages
     from ..search.random_subnets import SampledSubnet
@@ -141,23 +141,26 @@ class SampleJob:
     """A sample that has been checked and can start.
 
     Attributes:
+        checkpoint: the supernet.
         images, source: what the subnets are evaluated on.
-        header: header of the supernet's checkpoint.
-        expected: space that the user gave, if any.
         subnets: what is evaluated: the random ones, then those that the user named.
         evaluation: where and how to evaluate.
         n: how many random subnets were asked for.
         config: what decides the result, see `RunFolder`.
     """
 
+    checkpoint: Checkpoint
     images: EvaluationImages
     source: ImageSource
-    header: Header
-    expected: SearchSpace | None
     subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
     n: int
     config: dict[str, Any]
+
+    @property
+    def header(self) -> Header:
+        """What the checkpoint says of itself."""
+        return self.checkpoint.header
 
     @classmethod
     def prepare(
@@ -184,14 +187,17 @@ class SampleJob:
         Raises:
             ConfigError: the checkpoint or the images are not as they should be.
         """
+        from ..checkpoints import Checkpoint
         from ..search.random_subnets import SampledSubnet, draw_subnets
 
         evaluation.require_device()
         if expected is not None:
             limits.require_feasible(expected)
         path = Path(images.checkpoint)
-        header = _supernet_header(path, expected)
-        named = _named(architectures, path, header, expected)
+        checkpoint = Checkpoint(path, expected)
+        checkpoint.require_supernet()
+        header = checkpoint.header
+        named = _named(architectures, checkpoint)
         drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed)]
         subnets = [
             SampledSubnet(number, architecture, name)
@@ -209,7 +215,7 @@ class SampleJob:
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
         }
-        return cls(images, source, header, expected, subnets, evaluation, n, config)
+        return cls(checkpoint, images, source, subnets, evaluation, n, config)
 
     def evaluate(self, output: Path, ranks: Ranks) -> None:
         """Evaluate what the folder has no answer for, each process its share.
@@ -219,7 +225,6 @@ class SampleJob:
         """
         from tqdm.auto import tqdm
 
-        from ..checkpoints import load_supernet
         from .sample_folder import SampleFolder
 
         folder = SampleFolder(output, self.subnets, self.header.space)
@@ -227,7 +232,7 @@ class SampleJob:
         left = [subnet for subnet in self.subnets if subnet.number not in answered]
         mine = left[ranks.rank :: ranks.world_size]
         decoded = self.images.decoded(self.header, "decode images" if ranks.main else None, self.source)
-        supernet, _ = load_supernet(Path(self.images.checkpoint), self.expected)
+        supernet = self.checkpoint.supernet()
         evaluator = self.evaluation.evaluator(self.header, decoded)
         name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
         done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
@@ -263,23 +268,8 @@ class SampleJob:
         return Sampled(output, rows, best, front, sample_text(rows, best, front, space, self.n), fresh)
 
 
-def _supernet_header(checkpoint: Path, expected: SearchSpace | None) -> Header:
-    from ..checkpoints import read_header, require_space
-
-    header = read_header(checkpoint, expected)
-    require_space(checkpoint, header, expected)
-    if not header.kind.endswith("supernet"):
-        raise ConfigError(f"{checkpoint}: the file holds a {header.kind}; a supernet is needed here.")
-    return header
-
-
-def _named(
-    words: Sequence[str | Path], checkpoint: Path, header: Header, expected: SearchSpace | None
-) -> dict[str, Architecture]:
+def _named(words: Sequence[str | Path], checkpoint: Checkpoint) -> dict[str, Architecture]:
     """The subnets that the user named: a file by its stem, where that is one file's alone."""
-    found: dict[str, Architecture] = {}
     stems = [Path(word).stem for word in words]
-    for word, stem in zip(words, stems):
-        architecture = architecture_of(word, checkpoint, header, expected)
-        found[stem if stems.count(stem) == 1 else str(word)] = architecture
-    return found
+    names = [stem if stems.count(stem) == 1 else str(word) for word, stem in zip(words, stems)]
+    return {name: checkpoint.architecture(word) for name, word in zip(names, words)}

@@ -28,9 +28,8 @@ from .evaluate import images_of
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
+    from ..checkpoints import Checkpoint
     from ..data import ImageSource
-    from ..model import AutoFormer
     from ..search.images import EvaluationImages
     from ..search.racing import Racing
     from ..search.strategy import EvolutionStrategy
@@ -159,7 +158,7 @@ def search(
         ConfigError: something that the user can put right, most of it before any evaluation.
         KeyboardInterrupt: the search was stopped before its end.
     """
-    from ..checkpoints import read_header, require_space
+    from ..checkpoints import Checkpoint
 
     path, place, data = Path(checkpoint), place_of(output), DataSet.of(data)
     evaluation.require_device()
@@ -173,8 +172,9 @@ def search(
         from ..experiment.preflight import require_host
 
         require_host(place, engine.port)
-    header = read_header(path, expected)
-    require_space(path, header, expected)
+    opened = Checkpoint(path, expected)
+    opened.require_expected()
+    header = opened.header
     source = images.of(header, data.open(header.space.model.in_chans))
     searcher = Evolution(header.space, limits, evolution)
     trial = current_trial()
@@ -186,9 +186,7 @@ def search(
         "precision": evaluation.precision,
         "racing": None if racing is None else racing.confidence,
     }
-    run = Search(images, header, searcher, evaluation, engine, _reporter(trial), racing)
-    if engine.engine == "sequential":
-        run.load(expected)
+    run = Search(opened, images, searcher, evaluation, engine, _reporter(trial), racing)
     folder = RunFolder(place, "search", config, inputs=[path, data.folder, selection])
     found: list[Searched] = []
     fresh = run_once(
@@ -261,39 +259,32 @@ class Search:
     """A search that has been checked and can start.
 
     Args:
+        checkpoint: the supernet; the sequential engine loads it at once.
         images: which images candidates are compared on.
-        header: header of the supernet's checkpoint.
         evolution: what is searched.
         evaluation: how candidates are evaluated.
         engine: who runs them.
         report: called after every answer.
         racing: how candidates are stopped early; None for not at all.
+
+    Raises:
+        ConfigError: the supernet cannot be loaded.
     """
 
     def __init__(
         self,
+        checkpoint: Checkpoint,
         images: EvaluationImages,
-        header: Header,
         evolution: Evolution,
         evaluation: Evaluation,
         engine: Engine = Engine(),
         report: Callable[[Evolution], Any] | None = None,
         racing: Racing | None = None,
     ) -> None:
-        self.images, self.header, self.evolution = images, header, evolution
+        self.images, self.header, self.evolution = images, checkpoint.header, evolution
         self.evaluation, self.engine, self.report = evaluation, engine, report
         self.racing = racing
-        self._supernet: AutoFormer | None = None
-
-    def load(self, expected: SearchSpace | None = None) -> None:
-        """Load the supernet, which the sequential engine needs.
-
-        Raises:
-            ConfigError: it cannot be loaded.
-        """
-        from ..checkpoints import load_supernet
-
-        self._supernet, self.header = load_supernet(Path(self.images.checkpoint), expected)
+        self._supernet = checkpoint.supernet() if engine.engine == "sequential" else None
 
     def into(self, output: Path, source: ImageSource) -> Searched:
         """Search in a folder, or go on with the search whose state the folder holds.
@@ -329,8 +320,7 @@ class Search:
         from ..experiment import run_experiment
 
         decoded = self.images.decoded(self.header, "decode selection images", source)
-        if self._supernet is None:
-            self.load()
+        assert self._supernet is not None
         run_experiment(self._supernet, self.evaluation.evaluator(self.header, decoded), strategy, output)
 
     def _as_trials(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:

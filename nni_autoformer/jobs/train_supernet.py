@@ -45,7 +45,7 @@ class Trained:
     @property
     def accuracies(self) -> dict[str, float]:
         """Top-1 in percent on the validation images at the end, by the name of the subnet."""
-        metrics, prefix = self.header.run.get("metrics", {}), "val_acc/"
+        metrics, prefix = self.header.run.metrics or {}, "val_acc/"
         return {
             name.removeprefix(prefix): 100 * value
             for name, value in metrics.items()

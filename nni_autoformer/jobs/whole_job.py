@@ -61,7 +61,7 @@ def demo(
     Raises:
         ConfigError: something that the user can put right.
     """
-    from ..checkpoints import read_header
+    from ..checkpoints import Checkpoint
     from ..report.summary import FIGURE_FILE
 
     place, space, data = place_of(output), SearchSpace.load("digits"), DataSet("digits")
@@ -91,11 +91,11 @@ def demo(
     def work() -> None:
         job.run(place)
         images = images_of(place / SUPERNET_FILE, data, evaluation, "selection", None, store="none")
-        header = read_header(place / SUPERNET_FILE)
-        search = Search(images, header, evolution, evaluation)
-        searched = search.into(place, images.of(header, splits))
+        trained = Checkpoint(place / SUPERNET_FILE)
+        search = Search(trained, images, evolution, evaluation)
+        searched = search.into(place, images.of(trained.header, splits))
         test_images, best = replace(images, split="test"), searched.best.architecture
-        tested = evaluated(test_images, best, header.space, evaluation)
+        tested = evaluated(trained, test_images, best, evaluation)
         more = [
             (f"top-1 on {tested.images} test images, never seen", f"{tested.top1:.2f} %"),
             ("figure", str(place / FIGURE_FILE)),
