@@ -4,6 +4,7 @@ has something to show.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import platform
@@ -100,6 +101,9 @@ class RunFolder:
         try:
             self._take()
             return self._open(resume, overwrite)
+        except OSError as error:
+            self.close()
+            raise ConfigError(f"--output {self.path} cannot be written: {error.strerror}.") from None
         except BaseException:
             self.close()
             raise
@@ -137,8 +141,10 @@ class RunFolder:
         """Let the folder go; an old run that was to be replaced comes back if the new one has no result."""
         if self._lock is None:
             return
-        self._settle_before()
-        (self.path / OWNER_FILE).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the next run puts it right
+            self._settle_before()
+        with contextlib.suppress(OSError):
+            (self.path / OWNER_FILE).unlink(missing_ok=True)
         self._lock.release()
         self._lock = None
 
