@@ -20,11 +20,12 @@ from nni_autoformer.data import DecodedImages
 from nni_autoformer.errors import ConfigError
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.model import build_supernet
+from nni_autoformer.nn import block
 from nni_autoformer.search import generation as module
 from nni_autoformer.search.batch_size import Batches, auto_batch_size
 from nni_autoformer.search.correctness import Correctness
 from nni_autoformer.search.racing import Racing
-from nni_autoformer.search.shared_forward import SharedForward, Slices, steps
+from nni_autoformer.search.shared_forward import SharedForward, Slices, half_layers
 
 SPACE = SearchSpace.load("digits")
 CONFIG = EvolutionConfig(10, 3, 5, 3, 3, seed=2)
@@ -81,12 +82,10 @@ def test_together_they_give_bit_for_bit_what_each_gives_alone(supernet):
 def test_what_subnets_have_in_common_is_computed_once(supernet, monkeypatch):
     one = Architecture(64, (1, 2, 3), (2, 3, 4))
     other = Architecture(64, (1, 2, 3), (2, 3, 2))
-    assert steps(one)[:5] == steps(other)[:5]
+    assert half_layers(one)[:5] == half_layers(other)[:5]
     calls = []
-    attend = type(supernet.blocks.blocks[0].attn).attend
-    monkeypatch.setattr(
-        type(supernet.blocks.blocks[0].attn), "attend", lambda *a: calls.append(1) or attend(*a)
-    )
+    attend = block.attend
+    monkeypatch.setattr(block, "attend", lambda *a: calls.append(1) or attend(*a))
     with torch.inference_mode():
         list(SharedForward(Slices(supernet), [one, other, one]).logits(torch.rand(2, 1, 16, 16)))
     assert len(calls) == 3
