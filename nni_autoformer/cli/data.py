@@ -244,14 +244,14 @@ def _is_own(listing: Path, names: list[str]) -> bool:
 def run_check(arguments: argparse.Namespace) -> None:
     """Run ``data check``."""
     from ..data import BadImages, default_workers, open_data
-    from ..data.survey import left_out_in_words, survey
+    from ..data.survey import left_out_in_words, survey_of
 
     workers = options.workers_of(arguments)
     splits = open_data(arguments.dataset, arguments.data, download=arguments.download)
     bad, total = BadImages(), 0
     for word, source, name in zip(("training", "test"), (splits.train, splits.test), splits.names):
         count = default_workers(len(source)) if workers is None else workers
-        found = survey(source, bad, count, f"read {word} images")
+        found = survey_of(source, bad, count, f"read {word} images")
         size = f"{len(source):,} {word} images, {len(source.classes):,} classes"
         print(table([(name, size), ("left out", left_out_in_words(source.left_out)), *found.rows()]))
         total += len(source)

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from .source import DataSplits, ImageSource
     from .sources import open_data
     from .store import ImageStore, image_key
-    from .survey import Survey, describe, survey
+    from .survey import Survey, describe, survey_of
     from .transforms import eval_transform, train_transform
 
 _HOMES = {
@@ -55,7 +55,7 @@ _HOMES = {
     "read_selection": "selection",
     "readable": "bad_images",
     "split_selection": "selection",
-    "survey": "survey",
+    "survey_of": "survey",
     "train_loader": "loading",
     "train_transform": "transforms",
     "write_selection": "selection",
@@ -86,7 +86,7 @@ __all__ = [
     "read_selection",
     "readable",
     "split_selection",
-    "survey",
+    "survey_of",
     "train_loader",
     "train_transform",
     "write_selection",

@@ -96,7 +96,7 @@ def _checksum(facts: Mapping[str, Any]) -> int:
 
 def checksums(array: np.ndarray) -> list[int]:
     """CRC-32 of an array's parts and first of its shape and type; 100 MB take a twentieth of a second."""
-    content = memoryview(array.reshape(-1).view(np.uint8))
+    content = array.reshape(-1).view(np.uint8).data
     parts = [content[start : start + _PART] for start in range(0, len(content), _PART)]
     with ThreadPoolExecutor() as pool:
         return [zlib.crc32(f"{array.dtype} {array.shape}".encode()), *pool.map(zlib.crc32, parts)]

@@ -152,7 +152,7 @@ class _Facts(Dataset):
         return look_into(self.source, index)
 
 
-def survey(
+def survey_of(
     source: ImageSource, bad: BadImages | None = None, workers: int = 0, progress: str | None = None
 ) -> Survey:
     """Decode every image of a split and say what they are.

@@ -160,15 +160,17 @@ def held_out_by(header: Header, checkpoint: str | Path) -> Mapping[str, str] | N
     held_out = header.run.get("selection")
     if held_out is None:
         return None
-    words = [held_out.get(key) for key in ("file", "digest")] if isinstance(held_out, Mapping) else [None]
-    if not all(isinstance(word, str) and word for word in words):
+    file, names = (
+        (held_out.get("file"), held_out.get("digest")) if isinstance(held_out, Mapping) else (None, None)
+    )
+    if not (isinstance(file, str) and isinstance(names, str)):
         raise ConfigError(f"{checkpoint}: the header's selection should give a file and a digest.")
-    if Path(words[0]).name != words[0] or words[0] == "..":
+    if Path(file).name != file:
         raise ConfigError(
-            f"{checkpoint}: the header's selection names the file '{str(words[0])[:100]}'; it should be the "
-            "name of a file beside the checkpoint."
+            f"{checkpoint}: the header's selection names the file '{file[:100]}'; it should be the name of a "
+            "file beside the checkpoint."
         )
-    return held_out
+    return {"file": file, "digest": names}
 
 
 def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: str | None) -> ImageSource:
