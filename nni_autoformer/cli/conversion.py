@@ -9,13 +9,13 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..complexity import params_range
+from ..complexity import COSTS
 from ..errors import ConfigError
 from ..files import replacing
+from ..jobs.evaluate import architecture_of
 from ..report.summary import table
 from ..space import SearchSpace
-from . import options
-from .test import architecture_of
+from . import flags
 
 if TYPE_CHECKING:
     from ..model import AutoFormer
@@ -39,7 +39,7 @@ def add_convert_parser(commands: Any) -> None:
     text = "Write a checkpoint in another layout, where that is exact."
     parser = commands.add_parser("convert", help="write a checkpoint in another layout", description=text)
     parser.set_defaults(run=run_convert)
-    options.add_checkpoint(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument(
         "--to",
         required=True,
@@ -60,7 +60,7 @@ def run_info(arguments: argparse.Namespace) -> None:
 
     space = None if arguments.space is None else SearchSpace.load(arguments.space)
     header = read_header(arguments.checkpoint, space)
-    low, high = params_range(header.space)
+    low, high = COSTS["params"].range(header.space)
     rows = [
         ("kind", header.kind),
         ("space", f"{header.space.name}, {header.space.size:,} subnets"),

@@ -7,16 +7,16 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..jobs.evaluate import architecture_of
 from ..space import SearchSpace
-from . import options
-from .test import architecture_of
+from . import flags
 
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("export", help="write a subnet for other programs", description=__doc__)
     parser.set_defaults(run=run)
-    options.add_checkpoint(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument(
         "--architecture", metavar="FILE|NAME", help="which subnet of a supernet, see nni-autoformer test"
     )
