@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,7 @@ def add_parser(commands: Any) -> None:
     jobs = parser.add_subparsers(dest="job", required=True, metavar="JOB")
     _add_imagenet(jobs)
     _add_subset(jobs)
-    text = "decode every image once, and name those that cannot be read"
+    text = "decode every image once, say what they are, and name those that cannot be read"
     check = jobs.add_parser("check", help=text, description=f"{text}; exit status 2 if there are any.")
     check.set_defaults(run=run_check)
     flags.add_settings(check, DataSet)
@@ -82,8 +83,24 @@ def _add_subset(jobs: Any) -> None:
     )
 
 
+@contextmanager
+def _reading(root: Path | None) -> Iterator[None]:
+    """Make a sentence of what keeps a folder from being read, as its rights or the length of its name."""
+    try:
+        yield
+    except OSError as error:
+        raise ConfigError(
+            f"--root {root}: {error.filename or root} cannot be read ({error.strerror})."
+        ) from None
+
+
 def run_imagenet(arguments: argparse.Namespace) -> None:
     """Run ``data imagenet``."""
+    with _reading(arguments.root):
+        _imagenet(arguments)
+
+
+def _imagenet(arguments: argparse.Namespace) -> None:
     from ..data import imagenet
 
     root = arguments.root
@@ -163,6 +180,11 @@ def _count_rows(found: Mapping[str, Counter[str]]) -> list[tuple[str, str]]:
 
 def run_subset(arguments: argparse.Namespace) -> None:
     """Run ``data subset``."""
+    with _reading(arguments.root):
+        _subset(arguments)
+
+
+def _subset(arguments: argparse.Namespace) -> None:
     from ..data import draw_selection, open_data, write_selection
     from ..data.subset import LIST_FILE, write_subset
 
@@ -206,9 +228,15 @@ def run_subset(arguments: argparse.Namespace) -> None:
 
 def _is_own(listing: Path, names: list[str]) -> bool:
     """Whether the list is there already; only the same one may be."""
-    if not listing.exists():
+    from ..data.disk import open_regular
+
+    try:
+        with open_regular(listing) as file:
+            text = file.read().decode("utf-8", "surrogateescape")
+    except FileNotFoundError:
         return False
-    text = listing.read_text(encoding="utf-8", errors="surrogateescape")
+    except OSError as error:
+        raise ConfigError(f"--output {listing}: the list cannot be there ({error}); give another.") from None
     if text.split("\n")[:-1] != names:
         raise ConfigError(f"{listing} lists other images already; give another --output, or delete it.")
     return True
@@ -216,15 +244,20 @@ def _is_own(listing: Path, names: list[str]) -> bool:
 
 def run_check(arguments: argparse.Namespace) -> None:
     """Run ``data check``."""
-    from ..data import BadImages, default_workers, readable
+    from ..data import BadImages, default_workers
+    from ..data.survey import left_out_in_words, survey_of
 
     data = flags.configured(DataSet, arguments)
     workers, splits = data.workers, data.open()
     bad, total = BadImages(), 0
-    for name, source in (("training", splits.train), ("test", splits.test)):
+    for word, source, name in zip(("training", "test"), (splits.train, splits.test), splits.names):
         count = default_workers(len(source)) if workers is None else workers
-        readable(source, bad, count, f"read {name} images")
+        found = survey_of(source, bad, count, f"read {word} images")
+        size = f"{len(source):,} {word} images, {len(source.classes):,} classes"
+        print(table([(name, size), ("left out", left_out_in_words(source.left_out)), *found.rows()]))
         total += len(source)
+    if splits.unused:
+        print(f"Not used: {', '.join(splits.unused)}.")
     if names := bad.names:
         raise ConfigError(
             f"{len(names):,} of {total:,} images cannot be read; delete or mend them, or train with "

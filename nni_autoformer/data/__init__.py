@@ -11,6 +11,8 @@ from ..lazy import lazy
 if TYPE_CHECKING:
     from .bad_images import BadImages, readable
     from .cache import DecodedImages, decode
+    from .class_order import in_order_of
+    from .contents import Contents
     from .loading import EpochSampler, TrainImages, default_workers, train_loader
     from .pixels import normalise
     from .selection import (
@@ -25,29 +27,35 @@ if TYPE_CHECKING:
     from .source import DataSplits, ImageSource
     from .sources import open_data
     from .store import ImageStore, image_key
+    from .survey import Survey, describe, survey_of
     from .transforms import eval_transform, train_transform
 
 _HOMES = {
     "BadImages": "bad_images",
+    "Contents": "contents",
     "DataSplits": "source",
     "DecodedImages": "cache",
     "EpochSampler": "loading",
     "ImageSource": "source",
     "ImageStore": "store",
     "Selection": "selection",
+    "Survey": "survey",
     "TrainImages": "loading",
     "decode": "cache",
     "default_per_class": "selection",
     "default_workers": "loading",
+    "describe": "survey",
     "draw_selection": "selection",
     "eval_transform": "transforms",
     "image_key": "store",
+    "in_order_of": "class_order",
     "normalise": "pixels",
     "open_data": "sources",
     "parse_selection": "selection",
     "read_selection": "selection",
     "readable": "bad_images",
     "split_selection": "selection",
+    "survey_of": "survey",
     "train_loader": "loading",
     "train_transform": "transforms",
     "write_selection": "selection",
@@ -55,25 +63,30 @@ _HOMES = {
 
 __all__ = [
     "BadImages",
+    "Contents",
     "DataSplits",
     "DecodedImages",
     "EpochSampler",
     "ImageSource",
     "ImageStore",
     "Selection",
+    "Survey",
     "TrainImages",
     "decode",
     "default_per_class",
     "default_workers",
+    "describe",
     "draw_selection",
     "eval_transform",
     "image_key",
+    "in_order_of",
     "normalise",
     "open_data",
     "parse_selection",
     "read_selection",
     "readable",
     "split_selection",
+    "survey_of",
     "train_loader",
     "train_transform",
     "write_selection",

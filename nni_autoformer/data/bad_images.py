@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
@@ -13,6 +14,8 @@ from ..errors import ConfigError
 from ..randomness import generator
 from .source import ImageSource
 
+_logger = logging.getLogger("nni_autoformer")
+
 ATTEMPTS = 100
 """How many images in a row may be bad before it is the data as a whole that is wrong."""
 
@@ -20,7 +23,7 @@ ATTEMPTS = 100
 class BadImages:
     """A count of bad images, which the processes that load write to and the one that trains reads.
 
-    Whoever is given one leaves bad images out; each is named on standard error when it is first met.
+    Whoever is given one leaves bad images out; each is named by a warning when it is first met.
     """
 
     def __init__(self) -> None:
@@ -52,7 +55,7 @@ def tell(flags: Tensor, index: int, error: ConfigError) -> None:
     """Note a bad image, and name it the first time."""
     if not flags[index]:
         flags[index] = True
-        print(f"{error} It is left out.", file=sys.stderr, flush=True)
+        _logger.warning(f"{error} It is left out.")
 
 
 def load_or_replace(
@@ -131,4 +134,11 @@ def readable(
         raise ConfigError(
             f"none of the {len(source):,} images can be read, the first is {source.identifiers[0]}."
         )
-    return source if len(keep) == len(source) else source.subset(keep)
+    if len(keep) == len(source):
+        return source
+    left = source.subset(keep)
+    lost = set(np.unique(source.targets).tolist()) - set(np.unique(left.targets).tolist())
+    if lost:
+        names = ", ".join(source.classes[number] for number in sorted(lost)[:3])
+        _logger.warning(f"No image that can be read is left of {len(lost):,} classes: {names}.")
+    return left

@@ -23,6 +23,8 @@ class TorchvisionSet:
         samples: the files and classes of an instance; None for a class that holds its images as an array.
         mean, std: per channel of images scaled to 0..1, where they are not ImageNet's.
         download: whether the class can still fetch it.
+        labels: patterns, below the root, of the files that decide about classes; a folder stands for the
+            names in it.
     """
 
     title: str
@@ -34,6 +36,7 @@ class TorchvisionSet:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     download: bool = True
+    labels: tuple[str, ...] = ()
 
 
 def _inaturalist(title: str, version: str) -> TorchvisionSet:
@@ -44,16 +47,27 @@ def _inaturalist(title: str, version: str) -> TorchvisionSet:
         ({"version": version},),
         {"version": "2021_valid"},
         lambda data: ((f"{data.root}/{data.all_categories[n]}/{name}", n) for n, name in data.index),
+        labels=(version, "2021_valid"),
     )
 
 
 _HALVES: dict[str, Any] = {"train": ({"train": True},), "test": {"train": False}}
 
 TORCHVISION = {
-    "cifar10": TorchvisionSet("CIFAR-10", "CIFAR10", "cifar-10-batches-py", **_HALVES),
-    "cifar100": TorchvisionSet("CIFAR-100", "CIFAR100", "cifar-100-python", **_HALVES),
+    "cifar10": TorchvisionSet(
+        "CIFAR-10", "CIFAR10", "cifar-10-batches-py", **_HALVES, labels=("cifar-10-batches-py/*",)
+    ),
+    "cifar100": TorchvisionSet(
+        "CIFAR-100", "CIFAR100", "cifar-100-python", **_HALVES, labels=("cifar-100-python/*",)
+    ),
     "fashion-mnist": TorchvisionSet(
-        "Fashion-MNIST", "FashionMNIST", "FashionMNIST/raw", **_HALVES, mean=(0.286,), std=(0.353,)
+        "Fashion-MNIST",
+        "FashionMNIST",
+        "FashionMNIST/raw",
+        **_HALVES,
+        mean=(0.286,),
+        std=(0.353,),
+        labels=("FashionMNIST/raw/*",),
     ),
     "flowers102": TorchvisionSet(
         "Flowers-102",
@@ -62,6 +76,7 @@ TORCHVISION = {
         ({"split": "train"}, {"split": "val"}),
         {"split": "test"},
         lambda data: zip(data._image_files, data._labels),
+        labels=("flowers-102/*.mat",),
     ),
     "pets": TorchvisionSet(
         "Oxford-IIIT Pet",
@@ -70,6 +85,7 @@ TORCHVISION = {
         ({"split": "trainval"},),
         {"split": "test"},
         lambda data: zip(data._images, data._labels),
+        labels=("oxford-iiit-pet/annotations/*.txt",),
     ),
     "cars": TorchvisionSet(
         "Stanford Cars",
@@ -79,6 +95,7 @@ TORCHVISION = {
         {"split": "test"},
         lambda data: data._samples,
         download=False,
+        labels=("stanford_cars/*.mat", "stanford_cars/devkit/*.mat"),
     ),
     "inaturalist": _inaturalist("iNaturalist 2021", "2021_train"),
     "inaturalist-mini": _inaturalist("iNaturalist 2021, the small training set,", "2021_train_mini"),

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import os
+from collections import Counter
 from pathlib import Path
 
+import numpy as np
+
 from ..errors import ConfigError
-from .source import DataSplits, ImageSource, file_source, statistics
+from .disk import HIDDEN, class_folders, folders_above, images_below, is_folder, is_hidden
+from .source import DataSplits, ImageSource, named_source, statistics
 
 
 def open_folder(root: Path, mode: str, test_only: bool = False) -> DataSplits:
@@ -18,44 +23,65 @@ def open_folder(root: Path, mode: str, test_only: bool = False) -> DataSplits:
         raise ConfigError(f"--data {root}: there is no such folder.")
     if not test_only and not (root / "train").is_dir():
         raise ConfigError(f"--data {root}: the folder train/ with a folder per class is missing.")
-    held = [name for name in ("val", "test") if (root / name).is_dir()]
-    if not held:
+    held = next((name for name in ("val", "test") if (root / name).is_dir()), None)
+    if held is None:
         raise ConfigError(f"--data {root}: a folder val/ or test/ with a folder per class is missing.")
-    train, test = (split_source(root, name, mode) for name in (held[0] if test_only else "train", held[0]))
-    if train.classes != test.classes:
-        here, there = set(train.classes) - set(test.classes), set(test.classes) - set(train.classes)
-        parts = [
-            f"only in {name}/: {', '.join(sorted(only)[:3])}{' …' if len(only) > 3 else ''}"
-            for name, only in (("train", here), (held[0], there))
-            if only
-        ]
-        raise ConfigError(
-            f"--data {root}: train/ and {held[0]}/ hold different classes ({'; '.join(parts)})."
-        )
-    return DataSplits(train, test, *statistics(mode))
+    test = split_source(root, held, mode)
+    train = test if test_only else split_source(root, "train", mode)
+    _require_same_classes(root, train, test, held)
+    names = (held if test_only else "train", held)
+    with os.scandir(root) as entries:
+        others = [entry.name for entry in entries if is_folder(entry) and not is_hidden(entry.name)]
+    unused = [f"{name}/" for name in sorted(set(others) - set(names))]
+    return DataSplits(train, test, *statistics(mode), names=(f"{names[0]}/", f"{held}/"), unused=unused)
+
+
+def _require_same_classes(root: Path, train: ImageSource, test: ImageSource, held: str) -> None:
+    if train.classes == test.classes:
+        return
+    here, there = set(train.classes) - set(test.classes), set(test.classes) - set(train.classes)
+    parts = [
+        f"only in {name}/: {', '.join(sorted(only)[:3])}{' …' if len(only) > 3 else ''}"
+        for name, only in (("train", here), (held, there))
+        if only
+    ]
+    raise ConfigError(f"--data {root}: train/ and {held}/ hold different classes ({'; '.join(parts)}).")
 
 
 def split_source(root: Path, name: str, mode: str = "RGB") -> ImageSource:
-    """The images of one split, in torchvision's order: nested folders and links are followed.
+    """The images of one split, in torchvision's order: nested folders and links are followed. What systems
+    and tools leave behind is passed over, and counted as everything else that is no image.
 
     Raises:
-        ConfigError: there is no class folder, or one without an image.
+        ConfigError: there is no class folder, or one without an image, or a folder cannot be listed.
     """
-    from torchvision.datasets.folder import IMG_EXTENSIONS, find_classes, make_dataset
-
+    folder, left_out = str(root / name), Counter[str]()
     try:
-        classes, numbers = find_classes(str(root / name))
-        samples = make_dataset(str(root / name), numbers, extensions=IMG_EXTENSIONS)
-    except FileNotFoundError as error:
-        if not any(entry.is_dir() for entry in (root / name).iterdir()):
-            raise ConfigError(f"--data {root}: {name}/ holds no class folders.") from None
-        empty = [label for label in classes if not _has_image(root / name / label, IMG_EXTENSIONS)]
+        classes = class_folders(folder, left_out)
+        if not classes:
+            raise ConfigError(f"--data {root}: {name}/ holds no class folders.")
+        above = frozenset(folders_above(folder))
+        images: list[str] = []
+        counts, empty = [], []
+        for label in classes:
+            others = Counter[str]()
+            found = images_below(folder, label, others, above)
+            left_out.update(others)
+            images += [f"{name}/{image}" for image in found]
+            counts.append(len(found))
+            if not found:
+                empty.append(f"{label}{_instead(others)}")
+    except OSError as error:
+        raise ConfigError(f"--data {root}: {error.filename} cannot be listed ({error.strerror}).") from None
+    if empty:
+        more = f" and {len(empty) - 3:,} more" if len(empty) > 3 else ""
         raise ConfigError(
-            f"--data {root}: {name}/ has classes without an image: {', '.join(empty[:3])} "
-            f"({error.args[0][:60]}…)."
-        ) from None
-    return file_source(root, samples, classes, mode)
+            f"--data {root}: {name}/ has classes without an image: {', '.join(empty[:3])}{more}."
+        )
+    targets = np.repeat(np.arange(len(classes)), counts)
+    return named_source(root, images, targets, classes, mode, watched=(folder,), left_out=left_out)
 
 
-def _has_image(folder: Path, extensions: tuple[str, ...]) -> bool:
-    return any(path.name.lower().endswith(extensions) for path in folder.rglob("*"))
+def _instead(others: Counter[str]) -> str:
+    found = [f"{count:,} {kind}" for kind, count in others.most_common() if kind != HIDDEN]
+    return f" (it holds {', '.join(found[:3])})" if found else ""

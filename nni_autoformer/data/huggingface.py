@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
+from .opening import open_image
 from .source import DataSplits, ImageSource, numbered, statistics
 
 TEST_SPLITS = ("validation", "val", "valid", "test", "eval")
@@ -68,7 +69,9 @@ def open_huggingface(
         ) from None
     classes = _classes(readers, columns["target_key"])
     sources = [_source(*pair, columns["target_key"], classes, mode) for pair in zip(names, readers)]
-    return DataSplits(sources[0], sources[-1], *statistics(mode))
+    unused = sorted(set(found) - set(names))
+    used = (names[0], names[-1])
+    return DataSplits(sources[0], sources[-1], *statistics(mode), names=used, unused=unused)
 
 
 @contextmanager
@@ -121,10 +124,25 @@ def _source(split: str, reader: Any, column: str, classes: list[str], mode: str)
         opener=partial(_open, reader),
         indices=np.arange(len(reader)),
         mode=mode,
+        files=_files(reader),
+        watched=_tables(reader),
     )
 
 
-def _open(reader: Any, index: int) -> Image.Image:
-    with reader[index][0] as file, Image.open(file) as image:
-        image.load()
-        return image
+def _tables(reader: Any) -> list[str]:
+    """The files of the data set's table."""
+    return [str(entry["filename"]) for entry in reader.dataset.cache_files]
+
+
+def _files(reader: Any) -> Sequence[str]:
+    """For each image the file that it is, or else the table that its bytes are in."""
+    images = reader.dataset.with_format("arrow")[reader.image_key].combine_chunks()
+    paths, inside = images.field("path").to_pylist(), images.field("bytes").is_valid().to_pylist()
+    table = next(iter(_tables(reader)), "")
+    return [table if held or not path else path for path, held in zip(paths, inside)]
+
+
+@contextmanager
+def _open(reader: Any, index: int) -> Iterator[Image.Image]:
+    with reader[index][0] as file, open_image(file) as image:
+        yield image

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigError
+from .disk import class_folders, folders_above, images_below, is_hidden
 
 IMAGES = {"train": 1_281_167, "val": 50_000}
 """Of ImageNet-1k."""
@@ -27,13 +28,13 @@ DEVKIT = "ILSVRC2012_devkit_t12"
 TRUTH_FILES = (f"{DEVKIT}.tar.gz", DEVKIT, "devkit", "meta.bin", "LOC_val_solution.csv", "val.txt")
 """Where the classes of the validation images are looked for, below the root."""
 
-_WNID = re.compile(r"n\d{8}")
+_WNID = re.compile(r"n[0-9]{8}")
 _EXTENSIONS = (".jpeg", ".jpg", ".png")
 
 
 def is_image(name: str) -> bool:
     """Whether a file's name is that of an image."""
-    return name.lower().endswith(_EXTENSIONS)
+    return name.lower().endswith(_EXTENSIONS) and not is_hidden(name)
 
 
 def find_truth(root: Path) -> Path | None:
@@ -54,9 +55,11 @@ def validation_classes(truth: Path, train_classes: Sequence[str]) -> dict[str, s
         train_classes: the folders of train/, which numbers stand for.
 
     Raises:
-        ConfigError: the file is missing, damaged or something else.
+        ConfigError: the file is missing, damaged or something else, or names a class that is no WordNet id.
     """
     try:
+        if truth.exists() and not (truth.is_dir() or truth.is_file()):
+            raise ValueError("it is no regular file")
         if truth.is_dir():
             return _in_order(_unpacked_devkit(truth))
         if truth.name.endswith((".tar.gz", ".tgz", ".tar")):
@@ -82,7 +85,7 @@ def _first_line(error: Exception) -> str:
 
 
 def _in_order(wnids: Iterable[str]) -> dict[str, str]:
-    return {f"ILSVRC2012_val_{number:08d}": wnid for number, wnid in enumerate(wnids, 1)}
+    return {f"ILSVRC2012_val_{number:08d}": _wnid(wnid) for number, wnid in enumerate(wnids, 1)}
 
 
 def _archive(path: Path) -> list[str]:
@@ -134,8 +137,9 @@ def _lines(path: Path, classes: list[str]) -> dict[str, str]:
 
 
 def _wnid(word: str) -> str:
-    if not _WNID.fullmatch(word):
-        raise ValueError(f"'{word}' is no WordNet id, which would be as n01440764")
+    """The word, which becomes a folder's name."""
+    if not isinstance(word, str) or not _WNID.fullmatch(word):
+        raise ValueError(f"'{str(word)[:100]}' is no WordNet id, which would be as n01440764")
     return word
 
 
@@ -182,10 +186,15 @@ def plan_moves(val: Path, classes: Mapping[str, str]) -> Moves:
     Args:
         val: the folder.
         classes: of `validation_classes`.
+
+    Raises:
+        ConfigError: a class folder is a link, through which images would leave the folder.
     """
     moves = Moves()
     for name in flat_images(val):
         wnid = classes.get(Path(name).stem)
+        if wnid is not None and (val / wnid).is_symlink():
+            raise ConfigError(f"{val / wnid} is a link; the images of the class are not moved through it.")
         if wnid is None:
             moves.unknown.append(name)
         elif (val / wnid / name).exists():
@@ -197,22 +206,18 @@ def plan_moves(val: Path, classes: Mapping[str, str]) -> Moves:
 
 def counts(split: Path) -> Counter[str]:
     """How many images each class folder holds; folders in it count, too."""
-    found: Counter[str] = Counter()
-    with os.scandir(split) as entries:
-        folders = sorted(entry.name for entry in entries if entry.is_dir())
-    for name in folders:
-        walk = os.walk(split / name, followlinks=True)
-        found[name] = sum(is_image(file) for _, _, files in walk for file in files)
+    found, others = Counter[str](), Counter[str]()
+    above = frozenset(folders_above(str(split)))
+    for name in class_folders(str(split), others):
+        found[name] = sum(map(is_image, images_below(str(split), name, others, above)))
     return found
 
 
 def misplaced(val: Path, classes: Mapping[str, str]) -> list[str]:
     """Sorted validation images that lie in another class's folder, as FOLDER/NAME."""
-    with os.scandir(val) as entries:
-        folders = sorted(entry.name for entry in entries if entry.is_dir())
     return [
         f"{folder}/{name}"
-        for folder in folders
+        for folder in class_folders(str(val), Counter())
         for name in flat_images(val / folder)
         if classes.get(Path(name).stem, folder) != folder
     ]

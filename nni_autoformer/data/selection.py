@@ -14,6 +14,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..files import digest, replacing
 from ..randomness import generator
+from .disk import open_regular
 from .source import ImageSource
 
 DEFAULT_PER_CLASS = 100
@@ -102,17 +103,25 @@ def write_selection(path: str | Path, identifiers: list[str]) -> str:
     return digest(identifiers)
 
 
-def read_selection(path: str | Path, source: ImageSource) -> list[int]:
+def read_selection(path: str | Path, source: ImageSource, every_class: bool = True) -> list[int]:
     """The positions in a source of the images that a file lists, ascending.
 
+    Args:
+        path: the file.
+        source: images among which they are.
+        every_class: refuse a list that has no image of a class.
+
     Raises:
-        ConfigError: the file is missing or empty, lists an image twice, or one that the source has not.
+        ConfigError: the file is missing or empty, lists an image twice, or one that the source has not, or
+            lacks a class.
     """
     try:
-        names = Path(path).read_text(encoding="utf-8", errors="surrogateescape").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        with open_regular(path) as file:
+            text = file.read().decode("utf-8-sig", "surrogateescape")
+    except OSError as error:
         raise ConfigError(f"{path}: the selection list cannot be read ({error}).") from None
-    names = [name.strip() for name in names if name.strip()]
+    # not splitlines: a file's name may hold what else is a line's end in Unicode
+    names = [name.strip() for name in text.replace("\r", "\n").split("\n") if name.strip()]
     if not names:
         raise ConfigError(f"{path}: the selection list names no image.")
     if len(set(names)) < len(names):
@@ -121,10 +130,18 @@ def read_selection(path: str | Path, source: ImageSource) -> list[int]:
     if unknown := [name for name in names if name not in positions]:
         raise ConfigError(
             f"{path}: {len(unknown)} of {len(names)} listed images are not among the training images, the "
-            "first is "
-            f"'{unknown[0]}'."
+            f"first is '{unknown[0][:200]}'."
         )
-    return sorted(positions[name] for name in names)
+    found = sorted(positions[name] for name in names)
+    counts = np.bincount(source.targets[found], minlength=len(source.classes))
+    if every_class and (lacking := [source.classes[number] for number in np.flatnonzero(counts == 0)]):
+        more = f" and {len(lacking) - 3:,} more" if len(lacking) > 3 else ""
+        raise ConfigError(
+            f"{path}: the selection list has no image of {len(lacking):,} of the {len(counts):,} classes: "
+            f"{', '.join(lacking[:3])}{more}. Subnets would be compared without them; list images of every "
+            "class."
+        )
+    return found
 
 
 def split_selection(source: ImageSource, indices: list[int]) -> tuple[ImageSource, ImageSource]:

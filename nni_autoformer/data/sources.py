@@ -39,6 +39,17 @@ def open_data(
     Raises:
         ConfigError: the data is not there or not as it should be.
     """
+    try:
+        return _opened(dataset, root, in_chans, download, test_only)
+    except OSError as error:  # a name that is too long, a folder that may not be listed, a disk that fails
+        raise ConfigError(
+            f"--data {root}: {error.filename or root} cannot be read ({error.strerror})."
+        ) from None
+
+
+def _opened(
+    dataset: str, root: str | Path | None, in_chans: int, download: bool, test_only: bool
+) -> DataSplits:
     if in_chans not in MODES:
         raise ConfigError(f"the space's in_chans is {in_chans}; images can be read with 1 or 3 channels.")
     mode, prefix = MODES[in_chans], dataset.split("/")[0].lower() + "/"

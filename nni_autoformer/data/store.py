@@ -1,32 +1,41 @@
 """Decoded images on disk: decoded once per machine, memory-mapped by every process that evaluates.
 
-A trial of an NNI experiment is a process of its own; it finds the images here and needs neither the data set
-nor the libraries that decode it.
+A trial of an NNI experiment is a process of its own; it finds the images here and needs neither the libraries
+that read the data set nor those that decode it. That nothing has changed since it learns from the file
+system alone.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import logging
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
-from ..files import digest, write_json
+from ..files import digest
 from .cache import DecodedImages, Transform, decode
+from .disk import process_lives
+from .stored_facts import StoredFacts, checksums
 
 if TYPE_CHECKING:
     from .source import ImageSource
 
-FORMAT = 1
+FORMAT = 2
 SPARE_BYTES = 1 << 30
 """What has to stay free on the disk."""
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 def default_store() -> Path:
@@ -58,27 +67,52 @@ class ImageStore:
     def lock(self, key: str) -> Iterator[None]:
         """Let one process at a time look for a set and write it; the others then find it."""
         self.folder.mkdir(parents=True, exist_ok=True)
+        self._remove_unfinished()
         with FileLock(self.folder / f"{key}.lock"):
             yield
 
-    def get(self, key: str, stamp: str | None = None) -> DecodedImages | None:
-        """The images of a key, memory-mapped, or None.
+    def get(self, key: str, source: ImageSource | None = None, trust: bool = False) -> DecodedImages | None:
+        """The images of a key, memory-mapped; None if there are none, or of other contents, or damaged ones.
 
         Args:
             key: from `image_key`.
-            stamp: of the images as they are now; a set with another one is out of date. None trusts the set.
+            source: the images as they are now, which the set is compared with. Without them a look at the
+                file system has to show what it showed when the set was decoded.
+            trust: the data set is not on this machine, so leave out the look.
         """
         place = self.folder / key
         try:
-            facts = json.loads((place / "facts.json").read_text(encoding="utf-8"))
-            if stamp is not None and facts["stamp"] != stamp:
+            facts = StoredFacts.read(place)
+            changed = not (trust or source is not None) and facts.seen() != facts.look
+            if changed or (source is not None and not facts.of_contents(source)):
                 return None
             # copy on write: torch wants memory that it may write, the file stays as it is
             images = np.load(place / "images.npy", mmap_mode="c")
             targets = np.load(place / "targets.npy")
-        except (OSError, ValueError, KeyError):
+            damaged = facts.damaged({"images": images, "targets": targets})
+        except FileNotFoundError:
             return None
-        return DecodedImages(torch.from_numpy(images), torch.from_numpy(targets), facts["identifiers"])
+        except Exception as error:  # whatever damaged files make JSON and NumPy say
+            _logger.warning(f"{place} cannot be read ({error}); the images are decoded again.")
+            return None
+        if damaged is not None:
+            _logger.warning(
+                f"{place / damaged}.npy is not as it was written, so the disk or a program has damaged it; "
+                "the images are decoded again."
+            )
+            return None
+        if source is not None:
+            self._look_again(place, facts, source)
+        return DecodedImages(torch.from_numpy(images), torch.from_numpy(targets), facts.identifiers)
+
+    def _look_again(self, place: Path, facts: StoredFacts, source: ImageSource) -> None:
+        """Note how the file system shows the same contents now, so that trials recognise them by it."""
+        if facts.seen() == facts.look:
+            return
+        fresh = StoredFacts.of(source)
+        if facts.of_contents(source):
+            with contextlib.suppress(OSError):
+                replace(fresh, checksums=facts.checksums).write(place)
 
     def put(
         self,
@@ -94,6 +128,7 @@ class ImageStore:
             OSError: also when the disk has too little room.
             ConfigError: as `decode`.
         """
+        self._remove_unfinished()
         place, temporary = self.folder / key, self.folder / f".{key}.{os.getpid()}"
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
@@ -106,16 +141,28 @@ class ImageStore:
                 array = np.lib.format.open_memmap(name, mode="w+", dtype=np.uint8, shape=shape)
                 return torch.from_numpy(array)
 
+            facts = StoredFacts.of(source)
             decoded = decode(source, transform, progress, workers, allocate)
-            np.save(temporary / "targets.npy", decoded.targets.numpy())
-            facts = {"identifiers": decoded.identifiers, "stamp": source.stamp()}
-            write_json(temporary / "facts.json", facts)
-            del decoded  # the map reaches the file
+            arrays = {"images": decoded.images.numpy(), "targets": decoded.targets.numpy()}
+            np.save(temporary / "targets.npy", arrays["targets"])
+            sums = {name: checksums(array) for name, array in arrays.items()}
+            replace(facts, checksums=sums).write(temporary)
+            del decoded, arrays  # the map reaches the file
             shutil.rmtree(place, ignore_errors=True)
             os.replace(temporary, place)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-        found = self.get(key)
+        found = self.get(key, trust=True)
         if found is None:
             raise OSError(f"{place} cannot be read")
         return found
+
+    def _remove_unfinished(self) -> None:
+        """Remove what killed processes have left: no process has the number or holds the key's lock."""
+        with contextlib.suppress(OSError):
+            for folder in self.folder.iterdir():
+                match = re.fullmatch(r"\.([^.]+)\.(\d{1,9})", folder.name)
+                if match is None or process_lives(int(match[2])):
+                    continue
+                with contextlib.suppress(Timeout), FileLock(self.folder / f"{match[1]}.lock", timeout=0):
+                    shutil.rmtree(folder, ignore_errors=True)

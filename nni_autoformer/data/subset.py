@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import glob
 import os
 import shutil
 from pathlib import Path
 
 from ..errors import ConfigError
+from .disk import process_lives
 from .source import ImageSource
 
 LIST_FILE = "selection.txt"
@@ -27,6 +29,9 @@ def write_subset(source: ImageSource, root: Path, folder: Path, copy: bool) -> N
     """
     if folder.exists():
         raise ConfigError(f"{folder} exists already; give another --output, or delete it.")
+    for left in folder.parent.glob(f".{glob.escape(folder.name)}.*.tmp"):
+        if (number := left.name.split(".")[-2]).isdecimal() and not process_lives(int(number)):
+            shutil.rmtree(left, ignore_errors=True)  # of a process that was killed
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.tmp")
     place, within = folder.resolve(), root.resolve() in folder.resolve().parents
     try:

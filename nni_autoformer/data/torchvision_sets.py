@@ -40,7 +40,13 @@ def open_torchvision(entry: TorchvisionSet, root: Path, mode: str, download: boo
         _source(entry, root, "test", [test], classes, mode),
         mean,
         std,
+        names=("+".join(_split(arguments) for arguments in entry.train), _split(entry.test)),
     )
+
+
+def _split(arguments: dict[str, Any]) -> str:
+    (value,) = arguments.values()
+    return value if isinstance(value, str) else ("train" if value else "test")
 
 
 def _open(entry: TorchvisionSet, root: Path, arguments: dict[str, Any], download: bool) -> Any:
@@ -80,10 +86,11 @@ def _classes(data: Any) -> list[str]:
 def _source(
     entry: TorchvisionSet, root: Path, split: str, parts: list[Any], classes: list[str], mode: str
 ) -> ImageSource:
+    watched = sorted(str(path) for pattern in entry.labels for path in root.glob(pattern))
     if entry.samples is None:
         images = np.concatenate([np.asarray(part.data) for part in parts])
         targets = np.concatenate([np.asarray(part.targets) for part in parts])
-        return array_source(split, images, targets, classes, mode)
+        return array_source(split, images, targets, classes, mode, watched)
     # sorted: iNaturalist's are in the order of the file system
     samples = sorted((str(path), target) for part in parts for path, target in entry.samples(part))
-    return file_source(root, samples, classes, mode)
+    return file_source(root, samples, classes, mode, watched)

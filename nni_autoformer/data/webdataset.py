@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import re
 import tarfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from io import BytesIO
@@ -20,7 +21,9 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
+from .disk import open_regular
 from .huggingface import TEST_SPLITS
+from .opening import open_image
 from .source import DataSplits, ImageSource, statistics
 
 _NAME = re.compile(r"((?:.*/)?[^./][^.]*)\.([^/]+)")
@@ -58,7 +61,9 @@ def open_webdataset(dataset: str, root: Path, mode: str, test_only: bool) -> Dat
     count = 1 + max(max(part.targets, default=0) for part in shards)
     classes = [str(number) for number in range(count)]
     sources = [part.source(classes, mode) for part in shards]
-    return DataSplits(sources[0], sources[-1], *statistics(mode))
+    used = (test if test_only else "train", test)
+    unused = sorted(set(names) - set(used))
+    return DataSplits(sources[0], sources[-1], *statistics(mode), names=used, unused=unused)
 
 
 def _splits(root: Path) -> dict[str, str]:
@@ -136,7 +141,7 @@ def _read(dataset: str, root: Path, split: str, wanted: str) -> _Shards:
     found = _Shards([str(root / name) for name in reader.split_info.filenames])
     for number, file in enumerate(found.files):
         try:
-            with tarfile.open(file, "r:") as shard:
+            with open_regular(file) as content, tarfile.open(fileobj=content, mode="r:") as shard:
                 _index(shard, number, found, reader)
         except FileNotFoundError:
             raise ConfigError(f"{file}: the shard is missing; shards have to lie on a disk.") from None
@@ -183,11 +188,11 @@ def _add(
     found.places.append((number, image.offset_data, image.size))
 
 
-def _open(files: list[str], places: np.ndarray, index: int) -> Image.Image:
+@contextmanager
+def _open(files: list[str], places: np.ndarray, index: int) -> Iterator[Image.Image]:
     shard, start, size = places[index]
-    with open(files[shard], "rb") as file:
+    with open_regular(files[shard]) as file:
         file.seek(start)
-        content = file.read(size)
-    with Image.open(BytesIO(content)) as image:
-        image.load()
-        return image
+        content = BytesIO(file.read(size))
+    with open_image(content) as image:
+        yield image

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import sys
+import logging
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ from ..files import digest
 
 if TYPE_CHECKING:
     from ..data import DataSplits, DecodedImages, ImageSource
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 @dataclass(frozen=True)
@@ -56,8 +59,10 @@ class EvaluationImages:
 
     def of(self, header: Header, splits: DataSplits) -> ImageSource:
         """The images among those of a data set that is open already; raises as `source`."""
+        from ..data.class_order import in_order_of
+
         path = Path(self.checkpoint)
-        source = splits.test if self.split == "test" else splits.train
+        source = in_order_of(splits.test if self.split == "test" else splits.train, header.run.get("classes"))
         require_classes(source.classes, header, path)
         return source if self.split == "test" else selection_of(path, header, source, self.selection)
 
@@ -70,7 +75,9 @@ class EvaluationImages:
             header: of the checkpoint.
             progress: the description of a progress bar.
             source: the images, when the caller has looked at the data set already: what the store holds is
-                compared with them. A trial gives None and does without the data set if the store has all.
+                compared with them. A trial gives None, and does without the libraries that read the data set
+                if the file system shows that nothing has changed since the images were decoded, or if the
+                data set is not on its machine.
 
         Raises:
             ConfigError: as `source`; an image cannot be read; the header does not say how images are
@@ -84,7 +91,8 @@ class EvaluationImages:
             )
         if self.store == "none":
             return self._decode(header, source or self.source(header), progress)
-        names = (run.get("selection") or {}).get("digest")
+        held_out = held_out_by(header, self.checkpoint)
+        names = None if held_out is None else held_out["digest"]
         if source is None and (self.split == "test" or self.selection is not None or names is None):
             source = self.source(header)
         if source is not None:
@@ -93,13 +101,17 @@ class EvaluationImages:
         try:
             store = ImageStore(self.store)
             with store.lock(key):
-                found = store.get(key, None if source is None else source.stamp())
+                elsewhere = self.data is not None and not Path(self.data).exists()
+                found = store.get(key, source, trust=source is None and elsewhere)
+                if found is None and source is None:
+                    source = self.source(header)
+                    found = store.get(key, source)
                 if found is not None:
                     return found
-                source = source or self.source(header)
+                assert source is not None
                 return store.put(key, source, self._transform(header), progress, self._workers(source))
         except OSError as error:
-            print(f"Decoded images are kept in memory, not on disk: {error}.", file=sys.stderr)
+            _logger.warning(f"Decoded images are kept in memory, not on disk: {error}.")
             return self._decode(header, source or self.source(header), progress)
 
     def _decode(self, header: Header, source: ImageSource, progress: str | None) -> DecodedImages:
@@ -135,6 +147,32 @@ class EvaluationImages:
         )
 
 
+def held_out_by(header: Header, checkpoint: str | Path) -> Mapping[str, str] | None:
+    """What a checkpoint says of its list of held-out images: 'file', a name beside it, and 'digest'.
+
+    Args:
+        header: of the checkpoint.
+        checkpoint: the file, for the error message.
+
+    Raises:
+        ConfigError: it is damaged, or names a file elsewhere.
+    """
+    held_out = header.run.get("selection")
+    if held_out is None:
+        return None
+    file, names = (
+        (held_out.get("file"), held_out.get("digest")) if isinstance(held_out, Mapping) else (None, None)
+    )
+    if not (isinstance(file, str) and isinstance(names, str)):
+        raise ConfigError(f"{checkpoint}: the header's selection should give a file and a digest.")
+    if Path(file).name != file:
+        raise ConfigError(
+            f"{checkpoint}: the header's selection names the file '{file[:100]}'; it should be the name of a "
+            "file beside the checkpoint."
+        )
+    return {"file": file, "digest": names}
+
+
 def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: str | None) -> ImageSource:
     """The images that candidates are compared on.
 
@@ -149,7 +187,7 @@ def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: st
     """
     from ..data import draw_selection, parse_selection, read_selection, split_selection
 
-    held_out = header.run.get("selection")
+    held_out = held_out_by(header, checkpoint)
     if flag is None:
         if held_out is None:
             raise ConfigError(
@@ -158,7 +196,8 @@ def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: st
                 "subnets."
             )
         path = checkpoint.parent / held_out["file"]
-        indices = read_selection(path, source)
+        # bad images of a class may have left its list without any
+        indices = read_selection(path, source, every_class=False)
         if digest([source.identifiers[i] for i in indices]) != held_out["digest"]:
             raise ConfigError(f"{path}: this is not the list that {checkpoint} was trained without.")
         return source.subset(indices)
@@ -172,7 +211,9 @@ def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: st
     )
     chosen = split_selection(source, indices)[1]
     if held_out is None or digest(chosen.identifiers) != held_out["digest"]:
-        print("The supernet may have been trained on the selection images, which flatters large subnets.")
+        _logger.info(
+            "The supernet may have been trained on the selection images, which flatters large subnets."
+        )
     return chosen
 
 

@@ -34,7 +34,7 @@ def test_a_bad_image_is_fatal(spoilt, workers):
 
 
 @pytest.mark.parametrize("repeats", [1, 3])
-def test_what_takes_its_place_does_not_depend_on_workers(spoilt, capfd, repeats):
+def test_what_takes_its_place_does_not_depend_on_workers(spoilt, capfd, log_to_stderr, repeats):
     alone, helped = BadImages(), BadImages()
     for (images, targets), (others, labels) in zip(
         batches(spoilt, alone, num_repeats=repeats),
@@ -81,7 +81,7 @@ def test_nothing_readable_ends_the_run(image_folder):
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_readable_leaves_the_bad_ones_out(spoilt, workers, capsys):
+def test_readable_leaves_the_bad_ones_out(spoilt, workers, capsys, log_to_stderr):
     bad = BadImages()
     left = readable(spoilt, bad, workers)
     assert [name for name in spoilt.identifiers if name not in left.identifiers] == bad.names == BAD
@@ -109,3 +109,11 @@ def test_the_default_number_of_workers(monkeypatch):
     monkeypatch.setenv("LOCAL_WORLD_SIZE", "8")
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(32)))
     assert default_workers(10**6) == 4
+
+
+def test_a_class_of_bad_images_alone_is_named(image_folder, capsys, log_to_stderr):
+    for path in image_folder.glob("train/six/*.png"):
+        path.write_bytes(b"")
+    left = readable(open_data("folder", image_folder).train, BadImages())
+    assert set(left.targets) == {0, 2}
+    assert "No image that can be read is left of 1 classes: six." in capsys.readouterr().err

@@ -3,9 +3,13 @@
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from PIL import Image, ImageOps
 
 from nni_autoformer import SearchSpace
 from nni_autoformer.data import ImageStore, decode, eval_transform, image_key, open_data
@@ -18,35 +22,133 @@ def source(image_folder):
     return open_data("folder", image_folder).train
 
 
+def invert(path):
+    """Other pixels in the same file, which keeps its time of change."""
+    entry = path.stat()
+    with Image.open(path) as image:
+        ImageOps.invert(image).save(path)
+    os.utime(path, ns=(entry.st_atime_ns, entry.st_mtime_ns))
+
+
 def test_what_is_put_is_found_memory_mapped(tmp_path, source):
     store, transform = ImageStore(tmp_path / "store"), eval_transform(MODEL)
     assert store.get("k") is None
     put, plain = store.put("k", source, transform), decode(source, transform)
-    found = store.get("k", source.stamp())
-    for images in (put, found):
+    for images in (put, store.get("k"), store.get("k", source), store.get("k", trust=True)):
         assert torch.equal(images.images, plain.images)
         assert torch.equal(images.targets, plain.targets)
         assert images.identifiers == plain.identifiers
-    found.images[0] += 1  # a copy on write: the file stays as it is
+    images.images[0] += 1  # a copy on write: the file stays as it is
     assert torch.equal(store.get("k").images, plain.images)
     assert sorted(path.name for path in (tmp_path / "store").iterdir()) == ["k"]
 
 
-def test_a_changed_file_makes_it_out_of_date(tmp_path, source, image_folder):
-    store = ImageStore(tmp_path / "store")
-    store.put("k", source, eval_transform(MODEL))
-    os.utime(next(image_folder.glob("train/two/*.png")), (1, 1))
-    assert store.get("k", source.stamp()) is None
-    assert store.get("k") is not None
-    store.put("k", source, eval_transform(MODEL))
-    assert store.get("k", source.stamp()) is not None
+CHANGES = {
+    "other pixels": lambda root: invert(root / "train" / "two" / "03.png"),
+    "a bad image": lambda root: (root / "train" / "two" / "03.png").write_bytes(b"bad"),
+    "an image gone": lambda root: (root / "train" / "two" / "03.png").unlink(),
+    "a class more": lambda root: (root / "train" / "seven").mkdir(),
+    "a class renamed": lambda root: (root / "train" / "two").rename(root / "train" / "a"),
+    "two images swapped": lambda root: [
+        (root / "train/one/00.png").rename(root / "swap"),
+        (root / "train/one/01.png").rename(root / "train/one/00.png"),
+        (root / "swap").rename(root / "train/one/01.png"),
+    ],
+}
 
 
-def test_a_damaged_set_is_decoded_anew(tmp_path, source):
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize("old", [True, False])
+def test_a_change_makes_a_set_out_of_date(tmp_path, source, image_folder, change, old):
+    if old:
+        for path in image_folder.rglob("*.png"):
+            os.utime(path, (10**9, 10**9))
     store = ImageStore(tmp_path / "store")
     store.put("k", source, eval_transform(MODEL))
-    (tmp_path / "store" / "k" / "images.npy").write_bytes(b"half")
+    CHANGES[change](image_folder)
     assert store.get("k") is None
+    assert store.get("k", trust=True) is not None
+    if change not in ("a class more", "a class renamed"):  # which opening the folder itself refuses
+        assert store.get("k", source) is None
+
+
+def test_other_labels_make_a_set_out_of_date(tmp_path, source):
+    store = ImageStore(tmp_path / "store")
+    store.put("k", source, eval_transform(MODEL))
+    assert store.get("k", replace(source, targets=2 - source.targets)) is None
+    assert store.get("k", replace(source, classes=["a", "b", "c"])) is None
+
+
+def test_the_same_contents_at_another_time_are_recognised_and_then_known(tmp_path, source, image_folder):
+    store = ImageStore(tmp_path / "store")
+    store.put("k", source, eval_transform(MODEL))
+    for path in image_folder.rglob("*.png"):
+        os.utime(path, (10**9, 10**9))
+    (image_folder / "train" / ".hidden").mkdir()
+    assert store.get("k") is None
+    assert store.get("k", source) is not None
+    assert store.get("k") is not None
+
+
+def test_a_large_set_goes_by_size_and_times(tmp_path, source, image_folder, monkeypatch):
+    from nni_autoformer.data import contents
+
+    monkeypatch.setattr(contents, "SMALL", -1)
+    store = ImageStore(tmp_path / "store")
+    store.put("k", source, eval_transform(MODEL))
+    assert store.get("k") is not None and store.get("k", source) is not None
+    invert(image_folder / "train" / "two" / "03.png")
+    assert store.get("k") is None and store.get("k", source) is None
+
+
+def flip_a_bit(path, place):
+    content = bytearray(path.read_bytes())
+    content[place] ^= 4
+    path.write_bytes(content)
+
+
+DAMAGES = {
+    "a pixel": lambda place: flip_a_bit(place / "images.npy", -100),
+    "a label": lambda place: flip_a_bit(place / "targets.npy", -8),
+    "a name": lambda place: flip_a_bit(place / "facts.json", -30),
+    "half a file": lambda place: os.truncate(place / "images.npy", 1000),
+    "no file": lambda place: (place / "targets.npy").unlink(),
+    "an empty file": lambda place: (place / "images.npy").write_bytes(b""),
+    "brackets": lambda place: (place / "facts.json").write_text("[" * 100_000),
+    "another shape": lambda place: np.save(place / "images.npy", np.load(place / "images.npy")[:, :1]),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES)
+def test_a_damaged_set_is_not_used(tmp_path, source, damage, capsys, log_to_stderr):
+    store = ImageStore(tmp_path / "store")
+    plain = store.put("k", source, eval_transform(MODEL)).images.clone()
+    DAMAGES[damage](tmp_path / "store" / "k")
+    assert store.get("k") is None and store.get("k", source) is None and store.get("k", trust=True) is None
+    told = capsys.readouterr().err
+    assert ("decoded again" in told and "store/k" in told) or damage == "no file"
+    assert store.put("k", source, eval_transform(MODEL)).images.equal(plain)
+    assert store.get("k") is not None
+
+
+def test_what_killed_processes_were_decoding_is_removed(tmp_path, source):
+    store = ImageStore(tmp_path / "store")
+    finished = subprocess.Popen([sys.executable, "-c", ""])
+    finished.wait()
+    names = [
+        f".other.{finished.pid}",
+        f".k.{finished.pid}",
+        f".other.{os.getppid()}",
+        f".locked.{finished.pid}",
+    ]
+    for name in names:
+        (store.folder / name).mkdir(parents=True)
+        (store.folder / name / "images.npy").write_bytes(b"half")
+    with FileLock(store.folder / "locked.lock"):  # by a process of another machine
+        store.put("k", source, eval_transform(MODEL))
+        assert {path.name for path in store.folder.iterdir() if path.is_dir()} == {"k", *names[2:]}
+    with store.lock("more"):
+        assert {path.name for path in store.folder.iterdir() if path.is_dir()} == {"k", names[2]}
 
 
 def test_an_error_leaves_nothing_behind(tmp_path, source, image_folder):
@@ -95,7 +197,7 @@ print(len(count))
     assert counts == [0, 0, 12]
 
 
-def test_an_unwritable_store_is_said_and_memory_used(tmp_path, toy, capsys):
+def test_an_unwritable_store_is_said_and_memory_used(tmp_path, toy, capsys, log_to_stderr):
     from nni_autoformer.checkpoints import own_header
     from nni_autoformer.search.images import EvaluationImages
 
