@@ -37,7 +37,7 @@ def one_of(*names: str) -> Check:
     return (lambda value: value in names, f"one of {', '.join(names)}")
 
 
-def setting(default: Any, text: str, check: Check = ANY, group: str = "recipe") -> Any:
+def setting(default: Any, text: str, check: Check = ANY, group: str = "recipe", metavar: str = "") -> Any:
     """A field of a recipe.
 
     Args:
@@ -45,8 +45,10 @@ def setting(default: Any, text: str, check: Check = ANY, group: str = "recipe") 
         text: what it is for, as the flag's help.
         check: its range; None is always in it where the field's type allows None.
         group: of the help.
+        metavar: name of the flag's value in the help.
     """
-    return field(default=default, metadata={"text": text, "check": check, "group": group})
+    metadata = {"text": text, "check": check, "group": group, "metavar": metavar}
+    return field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -57,7 +59,7 @@ class Setting:
         name: of the field.
         kind: int, float, bool, str, or tuple for two numbers.
         optional: whether None, 'none' on the command line, is a value.
-        text, check, group: as in `setting`.
+        text, check, group, metavar: as in `setting`.
     """
 
     name: str
@@ -66,6 +68,7 @@ class Setting:
     text: str
     check: Check
     group: str
+    metavar: str
 
     @property
     def flag(self) -> str:
@@ -117,6 +120,18 @@ def settings_of(recipe: type) -> dict[str, Setting]:
         kind = typing.get_origin(hint) or hint
         settings[entry.name] = Setting(entry.name, kind, optional, **entry.metadata)
     return settings
+
+
+def require_ranges(configuration: Any) -> None:
+    """Check every setting of an instance of a configuration class.
+
+    Raises:
+        ConfigError: a value is out of its range; the sentence names the flag.
+    """
+    kind: type = type(configuration)
+    for name, entry in settings_of(kind).items():
+        if wanted := entry.problem(getattr(configuration, name)):
+            raise ConfigError(f"--{entry.flag} is {getattr(configuration, name)}; it should be {wanted}.")
 
 
 def read_values(recipe: type, path: str | Path) -> dict[str, Any]:

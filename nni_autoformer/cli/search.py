@@ -189,12 +189,12 @@ def racing_rows(strategy: EvolutionStrategy, images: int) -> list[tuple[str, str
     """What racing has spared."""
     if strategy.racing is None or strategy.folder is None:
         return []
-    evolution, seen = strategy.evolution, strategy.folder.image_evaluations()
-    everything = images * (evolution.told + evolution.stopped)
+    ledger, seen = strategy.evolution.ledger, strategy.folder.image_evaluations()
+    everything = images * (ledger.told + ledger.stopped)
     return [
         (
             "candidates stopped early",
-            f"{evolution.stopped:,}, out of the best {evolution.config.num_parents} "
+            f"{ledger.stopped:,}, out of the best {strategy.evolution.keep} "
             f"with {100 * strategy.racing.confidence:g} % confidence",
         ),
         ("image evaluations", f"{seen:,} of {everything:,} ({100 * seen / everything:.1f} %)"),
