@@ -66,7 +66,7 @@ def check(config: Any, check_command: Callable[[list[str], Any], None]) -> None:
 
 
 def _check_tuner(tuner: Any, search_space: Any, folder: Path) -> None:
-    from ..search.tuner import EvolutionTuner, evolution_of
+    from ..search.tuner import EvolutionTuner, searcher_of
 
     arguments = dict(tuner.class_args or {})
     if tuner.name is not None:
@@ -85,8 +85,8 @@ def _check_tuner(tuner: Any, search_space: Any, folder: Path) -> None:
         ours = _class_of(tuner) is EvolutionTuner
     if ours:
         settings = {name: value for name, value in arguments.items() if name not in ("output", "retries")}
-        evolution = evolution_of(base=folder, **settings)
-        require_same_space(search_space, evolution.space)
+        searcher = searcher_of(base=folder, **settings)
+        require_same_space(search_space, searcher.space)
 
 
 def _class_of(tuner: Any) -> type:

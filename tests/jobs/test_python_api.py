@@ -32,7 +32,7 @@ def found(toy, trained, tmp_path_factory):
         toy / "images",
         output,
         limits=Limits(max_params=0.05),
-        evolution=EVOLUTION,
+        algorithm=EVOLUTION,
         evaluation=Evaluation(device="cpu"),
     )
 
@@ -79,7 +79,7 @@ def test_a_finished_run_gives_what_it_found(toy, trained, found):
         DataSet.of(toy / "images"),
         found.output,
         limits=Limits(max_params=0.05),
-        evolution=EVOLUTION,
+        algorithm=EVOLUTION,
         evaluation=Evaluation(device="cpu"),
         resume=True,
     )
