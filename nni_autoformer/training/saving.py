@@ -116,7 +116,7 @@ class Saving(Checkpoint):
         self.state = folder / STATE_FILE
         self.write, self.run, self.upkeep, self.average = write, dict(run), upkeep, average
         self.selects = selects
-        self.watch = Guard(upkeep, self.state, self._describe_state)
+        self.guard = Guard(upkeep, self.state, self._describe_state)
         self.table = EpochTable(folder)
         self.metrics: dict[str, float] = {}
         self.best: tuple[float, int] | None = None
@@ -146,7 +146,7 @@ class Saving(Checkpoint):
         if progress._should_accumulate() or progress.batch_progress.is_last_batch:
             return  # between steps, or just before the end of the epoch
         every = self.upkeep.checkpoint_every
-        if self.watch.ending:
+        if self.guard.ending:
             self._save_state(trainer)
             self._end(trainer)
         if every is not None and trainer.global_step % every == 0:
@@ -154,7 +154,7 @@ class Saving(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Save everything."""
-        self.watch.settle()
+        self.guard.settle()
         epoch = trainer.current_epoch + 1
         self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         main, validated, self._validated = trainer.is_global_zero, self._validated, False
@@ -175,7 +175,7 @@ class Saving(Checkpoint):
         if main:
             self._write_last(trainer, module, epoch)
             self._drop_old()
-        if self.watch.ending and epoch < (trainer.max_epochs or 0):
+        if self.guard.ending and epoch < (trainer.max_epochs or 0):
             self._end(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -193,7 +193,7 @@ class Saving(Checkpoint):
         return module.model if self.average is None else self.average.network
 
     def _save_state(self, trainer: pl.Trainer) -> None:
-        self.watch.settle()  # nothing of a bad step is saved
+        self.guard.settle()  # nothing of a bad step is saved
         if trainer.is_global_zero:
             with told_when_full(self.state), replacing(self.state) as temporary:
                 trainer.save_checkpoint(temporary)

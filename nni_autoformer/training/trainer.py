@@ -142,7 +142,7 @@ class Training:
         average = MovingAverage(recipe) if recipe.model_ema else None
         saving = Saving(self.output, name, write, self.run, self.upkeep, average, self.selects)
         progress = Progress(recipe.global_batch(ranks.world_size))
-        callbacks = [*([average] if average else []), saving.watch, progress, saving]
+        callbacks = [*([average] if average else []), saving.guard, progress, saving]
         logs = self.output / "tensorboard"
         if self.trial is not None:
             callbacks.append(ReportToNni(self.trial))
