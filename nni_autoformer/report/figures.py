@@ -174,7 +174,7 @@ def draw_comparison(
                 drawn.append(_cloud(axes, entry, known, against, color))
         _name_axes(axes, against, "", bool(peers))
         axes.set_title(title)
-        axes.margins(x=0.07, y=0.08)
+        axes.margins(x=0.1, y=0.08)
         if log:
             _log_axis(axes)
         figure.legend(loc="outside lower center", ncols=3, frameon=False, fontsize=9)
