@@ -204,6 +204,7 @@ def test_kaggles_layout_finds_the_solution_beside_it(imagenet, tmp_path, monkeyp
         ),
         (lambda root: (root / "val.txt").write_text("a.JPEG tench\n"), "'tench' is no WordNet id"),
         (lambda root: (root / "devkit" / "data").mkdir(parents=True), "meta.mat"),
+        (lambda root: os.mkfifo(root / "val.txt"), "val.txt: .*it is no regular file"),
         (lambda root: (root / "meta.bin").write_bytes(b"no"), "meta.bin: the classes .* cannot be read"),
         (
             lambda root: (root / "ILSVRC2012_devkit_t12.tar.gz").write_bytes(b"half"),
@@ -221,6 +222,79 @@ def test_a_truth_that_is_none_is_a_sentence(imagenet, capsys, prepare, words):
     assert said.startswith("nni-autoformer: error: ") and said.count("\n") == 1
     assert re.search(words, said)
     assert len(list(imagenet.glob("val/*.JPEG"))) == 9
+
+
+EVIL = (
+    "../../../outside",
+    "/tmp/outside",
+    "n0144",
+    "n01440764/..",
+    "N01440764",
+    "n٠١٤٤٠٧٦٤",
+    "n01440764\n",
+    "",
+)
+
+
+def evil_devkit(folder, name, monkeypatch):
+    monkeypatch.setitem(globals(), "WNIDS", (name, *WNIDS[1:]))
+    return write_devkit(folder)
+
+
+def evil_archive(folder, name, monkeypatch):
+    monkeypatch.setitem(globals(), "WNIDS", (name, *WNIDS[1:]))
+    return archive(folder, monkeypatch)
+
+
+def evil_meta(folder, name, monkeypatch):
+    monkeypatch.setitem(globals(), "WNIDS", (name, *WNIDS[1:]))
+    return meta_bin(folder, monkeypatch)
+
+
+def evil_solution(folder, name, monkeypatch):
+    (folder / "LOC_val_solution.csv").write_text(
+        f"ImageId,PredictionString\n{val_name(1)[:-5]},{name} 1 2 3 4\n"
+    )
+
+
+def evil_lines(folder, name, monkeypatch):
+    (folder / "val.txt").write_text(f"{val_name(1)} {name}\n")
+
+
+@pytest.mark.parametrize("write", [evil_devkit, evil_archive, evil_meta, evil_solution, evil_lines])
+@pytest.mark.parametrize("name", EVIL)
+def test_a_class_that_is_no_wordnet_id_moves_nothing(imagenet, monkeypatch, capsys, write, name):
+    if name.strip() in WNIDS and write in (evil_solution, evil_lines):
+        pytest.skip("a line's end is no part of a word there")
+    before = sorted(imagenet.rglob("*.JPEG"))
+    write(imagenet, name, monkeypatch)
+    assert run("imagenet", "--root", imagenet) == 2
+    said = capsys.readouterr().err
+    assert said.count("error:") == 1 and "cannot be read from it" in said
+    assert sorted(imagenet.rglob("*.JPEG")) == before
+
+
+def test_no_image_leaves_through_a_link(imagenet, tmp_path, monkeypatch, capsys):
+    wnid_lines(imagenet, monkeypatch)
+    (tmp_path / "outside").mkdir()
+    (imagenet / "val" / WNIDS[1]).symlink_to(tmp_path / "outside")
+    assert run("imagenet", "--root", imagenet) == 2
+    assert "is a link; the images of the class are not moved through it" in capsys.readouterr().err
+    assert len(list(imagenet.glob("val/*.JPEG"))) == 9
+
+
+def test_what_systems_leave_and_links_that_lead_back_do_not_count(imagenet, monkeypatch, capsys):
+    wnid_lines(imagenet, monkeypatch)
+    assert run("imagenet", "--root", imagenet) == 0
+    said = capsys.readouterr().out
+    (imagenet / "train" / ".ipynb_checkpoints").mkdir()
+    (imagenet / "train" / WNIDS[0] / "again").symlink_to("..")
+    (imagenet / "train" / WNIDS[0] / "._a.JPEG").write_text("")
+    (imagenet / "val" / "._ILSVRC2012_val_00000001.JPEG").write_text("")
+    (imagenet / "val" / "__MACOSX").mkdir()
+    os.mkfifo(imagenet / "val" / WNIDS[0] / "pipe.JPEG")
+    assert run("imagenet", "--root", imagenet) == 0
+    assert capsys.readouterr().out == said.split("\n", 1)[1]
 
 
 def test_missing_folders_are_named(imagenet, tmp_path, capsys):
@@ -283,6 +357,27 @@ def test_bad_subset_flags(image_folder, capsys, words, sentence):
     assert not (image_folder / "selection.txt").exists()
 
 
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ("imagenet --root {long}", "cannot be read (File name too long)"),
+        ("subset --root {long}", "cannot be read (File name too long)"),
+        ("check --data {long}", "cannot be read (File name too long)"),
+        ("subset --root {root} --per-class 2 --output {long}", "File name too long"),
+        ("subset --root {root} --per-class 2 --output {root}", "the list cannot be there"),
+        ("subset --root {root} --per-class 2 --output {root}/pipe", "is no regular file"),
+        ("subset --root {root} --per-class 2 --output {root}/train/one/00.png/list", "Not a directory"),
+        ("subset --root {root} --per-class 2 --output /proc/list.txt", "the list cannot be written"),
+    ],
+)
+def test_places_that_cannot_be_are_sentences(image_folder, capsys, words, sentence):
+    os.mkfifo(image_folder / "pipe")
+    places = {"root": image_folder, "long": image_folder / ("n" * 300)}
+    assert run(*words.format(**places).split()) == 2
+    said = capsys.readouterr().err
+    assert sentence in said and said.count("error:") == 1
+
+
 def test_a_folder_in_the_way_is_not_touched(image_folder, capsys):
     (image_folder / "subImageNet").mkdir()
     assert run("subset", "--root", image_folder, "--per-class", 2, "--published") == 2
@@ -306,6 +401,34 @@ def test_check_names_every_bad_image(image_folder, capsys):
     assert "train/two/03.png: the file cannot be read" in said
     assert "val/six/01.png: the file cannot be read" in said
     assert "error: 2 of 51 images cannot be read" in said
+
+
+def test_check_says_what_it_found(image_folder, capsys):
+    six = image_folder / "train" / "six"
+    exif = Image.Exif()
+    exif[0x0112] = 8
+    with Image.open(six / "00.png") as image:
+        image.save(six / "turned.jpg", exif=exif)
+        image.convert("L").save(six / "grey.jpg", "PNG")
+    Image.fromarray(np.arange(400, dtype=np.uint16).reshape(10, 40)).save(six / "deep.png")
+    for name in ("a.heic", "b.heic", ".DS_Store"):
+        (six / name).write_text("")
+    (image_folder / "test").mkdir()
+    assert run("check", "--data", image_folder) == 0
+    said = capsys.readouterr().out
+    for words in (
+        "train/                    39 training images, 3 classes",
+        "left out                  2 .heic, 1 hidden or system",
+        "modes                     RGB 37, I;16 1, L 1",
+        "formats                   PNG 38, JPEG 1",
+        "sizes                     8 x 8 to 40 x 10 pixels",
+        "orientation tags          1, shown upright",
+        "suffix of another format  1, the content counts",
+        "val/                      15 test images, 3 classes",
+        "Not used: test/.",
+        "All 54 images can be read.",
+    ):
+        assert words in said, words
 
 
 def test_the_paper_s_way_of_selecting(toy, toy_command, tmp_path, capsys):

@@ -71,6 +71,30 @@ def test_the_list_on_disk(tmp_path, digits):
     assert read_selection(path, digits) == chosen
 
 
+def test_a_list_that_lacks_a_class_is_refused(tmp_path, digits):
+    chosen = [index for index in draw_selection(digits, 3) if digits.targets[index] not in (4, 7)]
+    write_selection(tmp_path / "selection.txt", [digits.identifiers[i] for i in chosen])
+    with pytest.raises(ConfigError, match="has no image of 2 of the 10 classes: 4, 7. Subnets would"):
+        read_selection(tmp_path / "selection.txt", digits)
+    assert read_selection(tmp_path / "selection.txt", digits, every_class=False) == chosen
+
+
+def test_lists_from_other_systems_are_read(tmp_path, digits):
+    chosen = draw_selection(digits, 1)
+    names = [digits.identifiers[i] for i in chosen]
+    (tmp_path / "selection.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(names).encode())
+    assert read_selection(tmp_path / "selection.txt", digits) == chosen
+
+
+def test_a_list_that_is_no_file_is_a_sentence(tmp_path, digits):
+    import os
+
+    os.mkfifo(tmp_path / "pipe")
+    for path in (tmp_path / "pipe", tmp_path, tmp_path / ("n" * 300)):
+        with pytest.raises(ConfigError, match="the selection list cannot be read"):
+            read_selection(path, digits)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
