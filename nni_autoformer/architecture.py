@@ -83,8 +83,8 @@ class Architecture:
         """Read the form that `to_dict` writes.
 
         Args:
-            content: with the keys `embed_dim`, `depth` (optional), `num_heads` and `mlp_ratio`; a single
-                number in place of a list stands for every layer, and then `depth` is needed.
+            content: mapping with the keys `embed_dim`, `depth` (optional), `num_heads` and `mlp_ratio`; a
+                single number in place of a list stands for every layer, and then `depth` is needed.
             source: the file or key that error messages name.
 
         Raises:
@@ -129,7 +129,7 @@ class Architecture:
         return cls.from_dict(published_architecture(content, str(path)) or content, str(path))
 
     def to_yaml(self, path: str | Path, comment: str = "") -> None:
-        """Write as YAML, by rename; each line of `comment` goes to the top behind a ``#``."""
+        """Write as YAML atomically; each line of `comment` goes to the top behind a ``#``."""
         header = "".join(f"# {line}\n" for line in comment.splitlines())
         body = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None)
         write_text(path, header + body)
@@ -156,7 +156,7 @@ class Architecture:
         Numbers may have passed through NNI's JavaScript, which writes 4.0 as 4.
 
         Raises:
-            ConfigError: a label of the active part is missing or no number.
+            ConfigError: a label of the active part is missing or not a number.
         """
         values = {str(key): value for key, value in sample.items()}
         try:

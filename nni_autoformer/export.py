@@ -43,7 +43,7 @@ def export_subnet(
     Args:
         checkpoint: a supernet, or a single subnet's file; opened or not.
         architecture: which subnet, see `Checkpoint.architecture`.
-        format: as for `export`.
+        format: name of the format, as for `export`.
         output: file that is written.
 
     Raises:

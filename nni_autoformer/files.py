@@ -33,9 +33,7 @@ def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode
                 None, None, "a key must be a plain word", key_node.start_mark
             ) from None
         if duplicate:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{key}' stands here a second time", key_node.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}'", key_node.start_mark)
         mapping[key] = loader.construct_object(value_node, deep=True)
     return mapping
 
@@ -94,7 +92,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file by rename, see `replacing`."""
+    """Write a text file atomically, see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
 
@@ -114,7 +112,7 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write a JSON file by rename, see `replacing`."""
+    """Write a JSON file atomically, see `replacing`."""
     write_text(path, json.dumps(content, indent=2) + "\n")
 
 
@@ -149,9 +147,9 @@ def packaged_or_own(name_or_path: str | Path, folder: str, flag: str, kind: str)
 
     Args:
         name_or_path: what the user wrote.
-        folder: of the packaged files.
-        flag: where it was written, for the error message.
-        kind: what it is, for the error message.
+        folder: folder of the packaged files.
+        flag: flag that it was given with, for the error message.
+        kind: word for what it is, for the error message.
 
     Raises:
         ConfigError: it is neither.

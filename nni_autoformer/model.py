@@ -39,7 +39,7 @@ class AutoFormer(ModelSpace):
 
     Args:
         space: a search space, the name of a packaged one, or a YAML file.
-        drop_path_rate: of the last layer; earlier layers have less, linearly.
+        drop_path_rate: stochastic depth of the last layer; earlier layers have less, linearly.
     """
 
     def __init__(self, space: SearchSpace | str, drop_path_rate: float = 0.0) -> None:
@@ -171,7 +171,7 @@ def entangle(model_space: AutoFormer, mutate: Callable[[AutoFormer], AutoFormer]
     Args:
         model_space: the space; NNI's mutation builds every layer anew, so weights that it has are lost.
         mutate: a one-shot strategy's `mutate_model`.
-        seed: of the initial weights; torch's global generator is left as it was.
+        seed: random seed of the initial weights; torch's global generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "weights"))
@@ -183,8 +183,8 @@ def build_supernet(space: SearchSpace | str, seed: int = 0, drop_path_rate: floa
 
     Args:
         space: a search space, the name of a packaged one, or a YAML file.
-        seed: of the initial weights; torch's global generator is left as it was.
-        drop_path_rate: of the last layer.
+        seed: random seed of the initial weights; torch's global generator is left as it was.
+        drop_path_rate: stochastic depth of the last layer.
     """
     with torch.random.fork_rng(devices=[]):  # the model space has weights too, which the mutation throws away
         return entangle(AutoFormer(space, drop_path_rate), RandomOneShot().mutate_model, seed)

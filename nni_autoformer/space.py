@@ -104,7 +104,7 @@ class SearchSpace:
     """A set of architectures and the network that they are parts of; equal when every choice is.
 
     Attributes:
-        name: for messages and file headers.
+        name: name in messages and file headers.
         embed_dim, depth, num_heads, mlp_ratio: the choices, ascending. The first two hold for the whole
             network, the last two are chosen per layer.
         model: what all subnets have in common.
@@ -145,8 +145,8 @@ class SearchSpace:
         """Read the form that `to_dict` writes.
 
         Args:
-            content: with the keys `name`, `choices` (with `embed_dim`, `depth`, `num_heads`, `mlp_ratio`),
-                `model` and `architectures`; the last two may be left out.
+            content: mapping with the keys `name`, `choices` (with `embed_dim`, `depth`, `num_heads`,
+                `mlp_ratio`), `model` and `architectures`; the last two may be left out.
             source: the file that error messages name.
 
         Raises:
@@ -182,7 +182,7 @@ class SearchSpace:
         }
 
     def to_yaml(self, path: str | Path) -> None:
-        """Write as a YAML file that `load` reads, by rename."""
+        """Write as a YAML file that `load` reads atomically."""
         write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None))
 
     def to_nni(self) -> dict[str, dict[str, Any]]:

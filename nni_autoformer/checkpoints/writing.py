@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 
 def save_supernet(path: str | Path, supernet: AutoFormer, run: Mapping[str, Any]) -> None:
-    """Write a supernet, by rename.
+    """Write a supernet atomically.
 
     Args:
         path: a `.safetensors` file; an older one stays until the new one is whole.
@@ -34,7 +34,7 @@ def save_supernet(path: str | Path, supernet: AutoFormer, run: Mapping[str, Any]
 
 
 def save_subnet(path: str | Path, subnet: Subnet, run: Mapping[str, Any]) -> None:
-    """Write a subnet, by rename: timm's key names, its architecture and network in the header.
+    """Write a subnet atomically: timm's key names, its architecture and network in the header.
 
     Args:
         path: a `.safetensors` file.

@@ -71,7 +71,7 @@ class StoredFacts:
         return cls(**content["facts"])
 
     def write(self, place: Path) -> None:
-        """Write the file in a folder, by rename."""
+        """Write the file in a folder atomically."""
         content = dict(vars(self))
         write_json(place / FACTS_FILE, {"checksum": _checksum(content), "facts": content})
 

@@ -105,7 +105,7 @@ def draw_samples(
 
     Args:
         rows: all answers, see `SampleFolder`; the random ones are coloured by their embedding size.
-        best: of each size, see `best_of_sizes`; the means of the sizes are drawn.
+        best: best subnet of each size, see `best_of_sizes`; the means of the sizes are drawn.
         front: the rows of the Pareto front.
         space: the space's name.
         path: a `.png`, `.pdf` or `.svg` file, written by rename.
@@ -157,7 +157,7 @@ def draw_comparison(
         path: a `.png`, `.pdf` or `.svg` file, written by rename.
         against: 'params' or 'macs'.
         log: whether the axis of the cost is logarithmic.
-        title: above the figure.
+        title: text above the figure.
     """
     with _figure(path, (7.5, 5.4)) as (figure, axes):
         drawn = [_families(axes, peers, against, PEERS, MARKERS)]

@@ -62,7 +62,7 @@ class Correctness:
         return 100 * int(self.first[row].sum()) / seen, 100 * int(self.five[row].sum()) / seen, seen
 
     def save(self, path: Path) -> None:
-        """Write all of it, by rename."""
+        """Write all of it atomically."""
         facts = {"setting": self.setting, "architectures": [a.to_dict() for a in self.architectures]}
         with replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(

@@ -76,7 +76,7 @@ class SearchFolder:
             self.save()
 
     def save(self) -> None:
-        """Write the state, by rename."""
+        """Write the state atomically."""
         if self._together:
             return
         ledger = self.searcher.ledger

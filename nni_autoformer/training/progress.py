@@ -28,14 +28,14 @@ class EpochTable:
     """`metrics.csv`: a row per epoch; a resumed run goes on with it.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
     """
 
     def __init__(self, folder: Path) -> None:
         self.path = folder / TABLE_FILE
 
     def add(self, epoch: int, step: int, metrics: Mapping[str, float]) -> None:
-        """Add an epoch, by rename."""
+        """Add an epoch atomically."""
         self._write([*self._rows(), {"epoch": epoch, "step": step, **metrics}])
 
     def keep_before(self, epochs: int) -> None:

@@ -27,7 +27,7 @@ BEST_FILE = "best.safetensors"
 EPOCHS_FOLDER = "epochs"
 
 Writer = Callable[[Path, Any, Mapping[str, Any]], None]
-"""Writes a network and what its header says of the run to a path, by rename."""
+"""Writes a network and what its header says of the run to a path atomically."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +36,7 @@ class ResumePoint:
 
     Attributes:
         epoch: that it is in, or that comes next.
-        batches: of that epoch which are behind it, per rank.
+        batches: number of that epoch's batches that are behind it, per rank.
         step: optimizer steps behind it.
     """
 
@@ -92,8 +92,8 @@ class Saving(Checkpoint):
     highest mean of the validated accuracies, those of the moving average if there is one.
 
     Args:
-        folder: of the run.
-        name: of the files of weights: `{name}.safetensors`, and `{name}-ema.safetensors` with a moving
+        folder: folder of the run.
+        name: name of the files of weights: `{name}.safetensors`, and `{name}-ema.safetensors` with a moving
             average.
         write: writes a network.
         run: what the header of the weights says of the run; epoch and metrics are added.

@@ -49,7 +49,9 @@ def test_a_figure_says_what_it_shows(tmp_path):
 
 def sample_rows():
     space = SearchSpace.load("digits")
-    subnets = [SampledSubnet(number, architecture) for number, architecture in enumerate(draw_subnets(space, 60))]
+    subnets = [
+        SampledSubnet(number, architecture) for number, architecture in enumerate(draw_subnets(space, 60))
+    ]
     subnets.append(SampledSubnet(60, space.largest, "largest"))
     return [
         {**subnet.row(space), "top1": 90 + subnet.number % 8, "images": 40, "split": "test"}
