@@ -54,7 +54,7 @@ class CompiledBlocks:
 
         Args:
             block: a plain or an entangled one.
-            places: of its tensors, see `places_of`.
+            places: places of the block's tensors, see `places_of`.
             x: (batch, tokens, channels).
         """
         masks = block.drop_path.mask(x), block.drop_path.mask(x)
@@ -107,7 +107,7 @@ def compile_blocks(
     Args:
         network: moved to its device already.
         report: takes the sentences.
-        backend: of `torch.compile`.
+        backend: backend of `torch.compile`.
     """
     blocks = CompiledBlocks(next(network.parameters()).device, report, backend)
     for block in network.modules():
@@ -190,7 +190,7 @@ def block_function(
         x: (batch, tokens, channels).
         whole: the block's tensors under timm's key names.
         sizes: what they are cut to.
-        eps: of the layer norms.
+        eps: epsilon of the layer norms.
         token_grid: None for no relative position.
         attention_mask, mlp_mask: drop path's factors, see `DropPath.mask`.
     """

@@ -44,12 +44,12 @@ def measure(
     """Evaluate a network on all images.
 
     Args:
-        network: from normalised images (batch, channels, height, width) to logits; on `device`, in evaluation
-            mode.
+        network: module from normalised images (batch, channels, height, width) to logits; on `device`, in
+            evaluation mode.
         images: 8-bit images and their classes.
         mean, std: per channel, of images scaled to 0..1.
         batch_size: images per forward pass.
-        device: where the network is.
+        device: device that the network is on.
         precision: 'fp32', or 'bf16' or 'fp16' for automatic mixed precision.
         on_batch: called after each batch with its number of images, and a function that gives how many images
             were right so far; calling that waits for the device.

@@ -30,7 +30,7 @@ class SearchDriver:
 
     Args:
         searcher: what proposes.
-        folder: where the state goes after every answer atomically; None keeps it in memory.
+        folder: folder that the state is written to after every answer; None keeps it in memory.
         retries: how often a failing trial is run again before its candidate is given up.
         on_answer: called after every answer.
         remember_proposals: write the state after every proposal too: trials that outlive this process, as

@@ -26,7 +26,7 @@ class SearchFolder:
     written again from the state, which is the newer one.
 
     Args:
-        folder: where the files go; made if it is missing.
+        folder: folder of the files; made if it is missing.
         searcher: the search, whose ledger is written.
     """
 

@@ -64,7 +64,7 @@ class Generations:
         supernet: a trained supernet; is moved to the evaluator's device and set to evaluation mode.
         evaluator: the images, and where and how to compute.
         searcher: the search; knows the best so far.
-        folder: where outcomes are saved; None keeps them in memory.
+        folder: folder that outcomes are saved in; None keeps them in memory.
         racing: stop candidates early; None evaluates each on all images.
         progress: show a bar per generation.
     """

@@ -50,7 +50,7 @@ class GenerationalSearch(ABC, Generic[Config]):
     """A `Searcher` that proposes generation by generation; no subnet twice, none outside of the limits.
 
     Args:
-        space: where to search.
+        space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs; a dataclass.
 

@@ -25,7 +25,7 @@ class EvaluationImages:
 
     Attributes:
         checkpoint: the supernet; its list of held-out images lies beside it.
-        dataset: its name, see `data.open_data`.
+        dataset: name of the data set, see `data.open_data`.
         data: folder of the images.
         split: 'selection', or 'test'.
         selection: 'N-per-class' or a file in place of the checkpoint's own list.
@@ -72,7 +72,7 @@ class EvaluationImages:
         """The images, decoded: from the store if it holds them.
 
         Args:
-            header: of the checkpoint.
+            header: header of the checkpoint.
             progress: the description of a progress bar.
             source: the images, when the caller has looked at the data set already: what the store holds is
                 compared with them. A trial gives None, and does without the libraries that read the data set
@@ -151,7 +151,7 @@ def held_out_by(header: Header, checkpoint: str | Path) -> Mapping[str, str] | N
     """What a checkpoint says of its list of held-out images: 'file', a name beside it, and 'digest'.
 
     Args:
-        header: of the checkpoint.
+        header: header of the checkpoint.
         checkpoint: the file, for the error message.
 
     Raises:

@@ -48,7 +48,7 @@ class EvolutionStrategy(Strategy):
 
     Args:
         evolution: what proposes: an `Evolution`, or another search algorithm.
-        folder: where the state after every answer, all candidates and the best one go; None keeps them in
+        folder: folder for the state after every answer, all candidates and the best one; None keeps them in
             memory. A search that the folder already holds goes on where it was.
         progress: show a progress bar.
         retries: how often a failing trial is run again before its candidate is given up.
