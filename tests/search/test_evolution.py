@@ -290,7 +290,7 @@ def test_wrong_answers_are_refused():
     with pytest.raises(ValueError, match="not a number"):
         evolution.tell(candidate.number, float("nan"))
     evolution.tell(candidate.number, 50.0)
-    with pytest.raises(ValueError, match="told already"):
+    with pytest.raises(ValueError, match="has an answer already"):
         evolution.tell(candidate.number, 50.0)
 
 
