@@ -22,7 +22,7 @@ found = search(
     DATA,
     "runs/python_api/search",
     limits=Limits(max_params=0.3),
-    evolution=EvolutionConfig(generations=3),
+    algorithm=EvolutionConfig(generations=3),
 )
 for ranked in found.ranking[:3]:
     print(f"{ranked.accuracy:.2f} % {ranked.costs['params']:,} parameters: {ranked.architecture}")

@@ -17,7 +17,7 @@ from .lazy import lazy
 
 if TYPE_CHECKING:
     from .architecture import Architecture
-    from .checkpoints import load_supernet, save_supernet
+    from .checkpoints import Checkpoint, load_supernet, save_supernet
     from .errors import ConfigError
     from .jobs import (
         DataSet,
@@ -49,6 +49,7 @@ __version__ = "0.1.0"
 _HOMES = {
     "Architecture": "architecture",
     "AutoFormer": "model",
+    "Checkpoint": "checkpoints",
     "ConfigError": "errors",
     "DataSet": "jobs",
     "Engine": "jobs",
@@ -82,6 +83,7 @@ _HOMES = {
 __all__ = [
     "Architecture",
     "AutoFormer",
+    "Checkpoint",
     "ConfigError",
     "DataSet",
     "Engine",

@@ -5,18 +5,61 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from .checkpoints import load_subnet, save_subnet
+from .architecture import Architecture
+from .checkpoints import Checkpoint, save_subnet
 from .errors import ConfigError
 from .files import replacing
 from .nn.subnet import Subnet
 
 TOLERANCES = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
 """By format: how far the logits may be from the supernet's own for this architecture."""
+
+
+class Exported(NamedTuple):
+    """What an export wrote.
+
+    Attributes:
+        path: file of the network.
+        difference: largest difference of a logit from the checkpoint's.
+    """
+
+    path: Path
+    difference: float
+
+
+def export_subnet(
+    checkpoint: Checkpoint | str | Path,
+    architecture: Architecture | str | Path | None,
+    format: str,
+    output: str | Path,
+) -> Exported:
+    """Write a subnet of a checkpoint, compared with the network that the checkpoint itself gives.
+
+    Args:
+        checkpoint: a supernet, or a single subnet's file; opened or not.
+        architecture: which subnet, see `Checkpoint.architecture`.
+        format: as for `export`.
+        output: file that is written.
+
+    Raises:
+        ConfigError: as `export`, or the checkpoint cannot be used.
+    """
+    checkpoint = checkpoint if isinstance(checkpoint, Checkpoint) else Checkpoint(checkpoint)
+    architecture = checkpoint.architecture(architecture)
+    if checkpoint.header.of_supernet:
+        supernet = checkpoint.supernet().eval()
+        supernet.set_architecture(architecture)
+        subnet, reference = supernet.extract(architecture), supernet
+        difference = export(subnet, reference, format, output, checkpoint.header.run)
+    else:
+        subnet = checkpoint.subnet(architecture)
+        difference = export(subnet, subnet, format, output, checkpoint.header.run)
+    return Exported(Path(output), difference)
 
 
 def export(
@@ -35,8 +78,8 @@ def export(
         reference: gives the logits of the supernet for this architecture.
         format: 'safetensors', 'torch-export' or 'onnx'; the last two take any batch size.
         path: the file.
-        run: what the header of a safetensors file says of the run that the weights come from, see
-            `Header.run`; `nni-autoformer test` needs it.
+        run: what the header of a safetensors file says of the run that the weights come from, `RunFacts` or
+            the same as JSON values; `nni-autoformer test` needs it.
 
     Returns:
         The largest difference of a logit, over two batches of different sizes.
@@ -71,7 +114,7 @@ def _write_safetensors(subnet: Subnet, example: Tensor, path: Path, run: Mapping
 
 
 def _read_safetensors(path: Path) -> Callable[[Tensor], Tensor]:
-    return load_subnet(path)[0]
+    return Checkpoint(path).subnet()
 
 
 def _exported_program(subnet: Subnet, example: Tensor) -> torch.export.ExportedProgram:

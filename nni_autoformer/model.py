@@ -13,18 +13,18 @@ from nni.nas.strategy import RandomOneShot
 from torch import Tensor
 
 from .architecture import Architecture
+from .nn.block import Block, build_block
 from .nn.entangled import (
     ENTANGLED_LAYERS,
+    MUTABLE,
     Entangled,
-    MutableAttention,
     MutableHead,
     MutableLayerNorm,
-    MutableMlp,
     MutablePatchEmbed,
     MutableTokens,
 )
-from .nn.layers import Block, drop_path_rates, pool
-from .nn.relative_position import TokenGrid
+from .nn.layers import drop_path_rates, pool
+from .nn.relative_position import build_token_grid
 from .nn.subnet import Subnet
 from .randomness import derive
 from .space import SearchSpace
@@ -50,19 +50,15 @@ class AutoFormer(ModelSpace):
         self.drop_path_rate = drop_path_rate
         embed_dim = nni.choice("embed_dim", list(space.embed_dim))
         depth = nni.choice("depth", list(space.depth))
-        grid = TokenGrid(model.grid_size, model.max_relative_position) if model.relative_position else None
+        grid = build_token_grid(model.grid_size, model.max_relative_position, model.relative_position)
         rates = drop_path_rates(drop_path_rate, space.max_depth)
 
         def block(i: int) -> Block:
             num_heads = nni.choice(f"num_head_{i}", list(space.num_heads))
             mlp_ratio = nni.choice(f"mlp_ratio_{i}", list(space.mlp_ratio))
-            return Block(
-                MutableLayerNorm(embed_dim),
-                MutableAttention(embed_dim, num_heads, model.max_relative_position, grid),
-                MutableLayerNorm(embed_dim),
-                MutableMlp(embed_dim, MutableExpression.to_int(embed_dim * mlp_ratio)),
-                rates[i],
-            )
+            hidden_features = MutableExpression.to_int(embed_dim * mlp_ratio)
+            sizes = embed_dim, num_heads, hidden_features
+            return build_block(*sizes, model.max_relative_position, grid, rates[i], MUTABLE)
 
         self.patch_embed = MutablePatchEmbed(embed_dim, model.patch_size, model.in_chans)
         self.tokens = MutableTokens(embed_dim, model.num_patches, model.absolute_position)

@@ -25,8 +25,9 @@ from .architecture import Architecture
 from .checkpoints.layouts import hub_to_timm, recognise
 from .checkpoints.resize import require_way, resample_table, stretched
 from .errors import ConfigError
-from .nn.layers import Attention, Block, Mlp, drop_path_rates, init_linear
-from .nn.relative_position import TokenGrid
+from .nn.block import Attention, build_blocks
+from .nn.layers import init_linear
+from .nn.relative_position import TokenGrid, build_token_grid
 from .space import SearchSpace
 
 
@@ -72,21 +73,8 @@ class AutoFormerViT(VisionTransformer):
         )
         self.architecture = chosen
         self.max_relative_position = max_relative_position
-        grid_size = self.patch_embed.grid_size
-        grid = TokenGrid(grid_size, max_relative_position) if relative_position else None
-        rates = drop_path_rates(drop_path_rate, supernet_depth or chosen.depth)
-        self.blocks = nn.Sequential(
-            *(
-                Block(
-                    nn.LayerNorm(chosen.embed_dim),
-                    Attention(chosen.embed_dim, heads, max_relative_position, grid),
-                    nn.LayerNorm(chosen.embed_dim),
-                    Mlp(chosen.embed_dim, hidden),
-                    rate,
-                )
-                for heads, hidden, rate in zip(chosen.num_heads, chosen.hidden_features, rates)
-            )
-        )
+        grid = build_token_grid(self.patch_embed.grid_size, max_relative_position, relative_position)
+        self.blocks = build_blocks(chosen, max_relative_position, grid, drop_path_rate, supernet_depth)
         reduction = self.patch_embed.feat_ratio()
         self.feature_info = [
             {"module": f"blocks.{i}", "num_chs": chosen.embed_dim, "reduction": reduction}

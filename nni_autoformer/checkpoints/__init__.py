@@ -8,31 +8,31 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy
 
 if TYPE_CHECKING:
-    from .checkpoint import (
-        load_subnet,
-        load_supernet,
-        one_point_space,
-        read_header,
-        require_space,
-        save_subnet,
-        save_supernet,
-    )
-    from .header import Header, own_header
+    from .checkpoint import Checkpoint, load_subnet, load_supernet, read_header, require_space
+    from .header import Header, one_point_space, own_header
+    from .run_facts import HeldOut, RunFacts
+    from .writing import save_subnet, save_supernet
 
 _HOMES = {
+    "Checkpoint": "checkpoint",
     "Header": "header",
+    "HeldOut": "run_facts",
+    "RunFacts": "run_facts",
     "load_subnet": "checkpoint",
     "load_supernet": "checkpoint",
-    "one_point_space": "checkpoint",
+    "one_point_space": "header",
     "own_header": "header",
     "read_header": "checkpoint",
     "require_space": "checkpoint",
-    "save_subnet": "checkpoint",
-    "save_supernet": "checkpoint",
+    "save_subnet": "writing",
+    "save_supernet": "writing",
 }
 
 __all__ = [
+    "Checkpoint",
     "Header",
+    "HeldOut",
+    "RunFacts",
     "load_subnet",
     "load_supernet",
     "one_point_space",

@@ -123,42 +123,6 @@ def hub_supernet_to_published(tensors: Tensors) -> dict[str, Tensor]:
     return result
 
 
-_WIDE_AXES = {
-    "cls_token": {2: "embed"},
-    "pos_embed": {2: "embed"},
-    "patch_embed_super.proj.weight": {0: "embed"},
-    "patch_embed_super.proj.bias": {0: "embed"},
-    "attn.qkv.weight": {1: "embed"},
-    "attn.proj.weight": {0: "embed"},
-    "attn.proj.bias": {0: "embed"},
-    "norm.weight": {0: "embed"},
-    "norm.bias": {0: "embed"},
-    "fc1.weight": {0: "hidden", 1: "embed"},
-    "fc1.bias": {0: "hidden"},
-    "fc2.weight": {0: "embed", 1: "hidden"},
-    "fc2.bias": {0: "embed"},
-    "head.weight": {1: "embed"},
-}
-"""By the end of a published key: the axes that grow with the embedding, and those that grow with the hidden
-width.
-"""
-
-
-def published_shape(key: str, shape: tuple[int, ...], embed_dim: int, hidden: int) -> tuple[int, ...]:
-    """The shape of a tensor in a published file that is wider than the largest choice.
-
-    The published T and B are 256 and 640 wide, though no subnet uses more than 240 and 624 channels.
-
-    Args:
-        key: the published name.
-        shape: in a supernet as wide as the largest choice.
-        embed_dim, hidden: the file's embedding size, and its MLPs' hidden width.
-    """
-    (axes,) = [axes for end, axes in _WIDE_AXES.items() if key.endswith(end)] or [{}]
-    width = {"embed": embed_dim, "hidden": hidden}
-    return tuple(width[axes[i]] if i in axes else size for i, size in enumerate(shape))
-
-
 def describe_subnet(tensors: Tensors) -> tuple[Architecture, ModelConfig]:
     """The architecture and the network of a subnet in timm's layout, from its shapes.
 

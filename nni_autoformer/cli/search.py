@@ -5,11 +5,13 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
+from ..config import settings_of
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..jobs.search_supernet import Engine
+from ..search.algorithms import SEARCHERS
 from ..search.evaluation import Evaluation
-from ..search.evolution import EvolutionConfig
+from ..search.evolution import Evolution
 from . import flags
 from .screen import say, say_summary
 
@@ -25,11 +27,39 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_limits(parser)
-    flags.add_settings(parser, EvolutionConfig)
+    _add_algorithms(parser)
     flags.add_settings(parser, Evaluation)
     flags.add_settings(parser, Engine)
     _add_racing(parser)
     flags.add_output(parser)
+
+
+def _add_algorithms(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--algorithm",
+        choices=tuple(SEARCHERS),
+        default=Evolution.algorithm,
+        help="how candidates are proposed: evolution (default) from the best, or random, without regard "
+        "to them",
+    )
+    known: set[str] = set()
+    for searcher in SEARCHERS.values():
+        flags.add_settings(parser, searcher.configuration, omit=known)
+        known |= set(settings_of(searcher.configuration))
+
+
+def algorithm_of(arguments: argparse.Namespace) -> Any:
+    """The configuration of the search algorithm that the flags choose.
+
+    Raises:
+        ConfigError: a value is out of its range, or was given for another algorithm.
+    """
+    chosen = SEARCHERS[arguments.algorithm].configuration
+    for searcher in SEARCHERS.values():
+        for name, entry in settings_of(searcher.configuration).items():
+            if name not in settings_of(chosen) and getattr(arguments, name) != entry.default:
+                raise ConfigError(f"--{entry.flag} is not for --algorithm {arguments.algorithm}.")
+    return flags.configured(chosen, arguments)
 
 
 def _add_racing(parser: argparse.ArgumentParser) -> None:
@@ -73,7 +103,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.checkpoint,
         flags.configured(DataSet, arguments),
         limits=flags.limits_of(arguments),
-        evolution=flags.configured(EvolutionConfig, arguments),
+        algorithm=algorithm_of(arguments),
         evaluation=flags.configured(Evaluation, arguments),
         engine=flags.configured(Engine, arguments),
         racing=racing_of(arguments),

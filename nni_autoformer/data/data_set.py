@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..config import NOT_NEGATIVE, require_ranges, setting
+from ..config import at_least, require_ranges, setting
 from .catalogue import NAMES
 
 if TYPE_CHECKING:
@@ -38,7 +38,7 @@ class DataSet:
         None,
         "processes that load images; 0 loads in this one (default: one per core for each process that "
         "trains, at most 8, and 0 for fewer than 2,000 images); results do not depend on it",
-        NOT_NEGATIVE,
+        at_least(0),
         "data",
         "N",
     )

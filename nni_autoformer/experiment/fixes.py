@@ -264,6 +264,16 @@ def adopt_trial(engine: Any, parameter_id: int, model: Any) -> None:
     engine._workers -= 1
 
 
+def count_model(engine: Any, model: Any, seconds: float = 0.0) -> None:
+    """Let the engine of one process list a model, and take it off its budget, as if it had run it itself.
+
+    `nni/nas/execution/sequential.py`: the engine counts only what its own `submit_models` runs.
+    """
+    engine._history.append(model)
+    engine._model_count += 1
+    engine._total_duration += seconds
+
+
 def stop_orphaned_manager(experiment_id: str, patience: float = 20.0) -> None:
     """End the manager of an experiment whose Python process was killed.
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import requests
@@ -13,6 +15,7 @@ from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.space import BaseModelSpace
 from nni.nas.strategy.base import Strategy
 
+from ..errors import Terminated
 from ..files import read_json, write_json
 from . import fixes
 from .preflight import ID_FILE, require_host
@@ -86,22 +89,58 @@ def run_trials(
     resumable = known is not None and experiment.has_checkpoint()
     write_json(place / ID_FILE, {"id": identity})
     start = experiment.resume if resumable else experiment.run
-    return _run(experiment, lambda: start(port))
+
+    def until_terminated() -> bool | None:
+        with _terminable():
+            return start(port)
+
+    return _run(experiment, until_terminated)
+
+
+@contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn what Lightning makes of Ctrl-C back into it: it switches Ctrl-C off and raises `SystemExit`.
+
+    Raises:
+        KeyboardInterrupt: Ctrl-C was pressed.
+    """
+    on_interrupt = signal.getsignal(signal.SIGINT)
+    try:
+        yield
+    except SystemExit:
+        signal.signal(signal.SIGINT, on_interrupt)
+        raise KeyboardInterrupt from None
 
 
 def _run(experiment: NasExperiment, start: Callable[[], bool | None]) -> NasExperiment:
-    on_interrupt = signal.getsignal(signal.SIGINT)
     try:
-        completed = start()
+        with interruptible():
+            completed = start()
     except BaseException as error:
         experiment.stop()
         if isinstance(error, requests.exceptions.ConnectionError):
             raise KeyboardInterrupt from None  # the manager is gone: nnictl stop, or a kill
-        if isinstance(error, SystemExit):  # what Lightning makes of Ctrl-C, after it has switched Ctrl-C off
-            signal.signal(signal.SIGINT, on_interrupt)
-            raise KeyboardInterrupt from None
         raise
     if not completed:  # NNI has caught the interrupt and stopped the experiment
         raise KeyboardInterrupt
     experiment.stop()
     return experiment
+
+
+@contextmanager
+def _terminable() -> Iterator[None]:
+    """Let SIGTERM end the experiment as an exception does: NNI's manager, in a process group of its own,
+    would outlive this process.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def on_sigterm(*_: object) -> None:
+        raise Terminated("asked to end; the same command with --resume goes on.")
+
+    before = signal.signal(signal.SIGTERM, on_sigterm)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

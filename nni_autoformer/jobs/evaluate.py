@@ -15,7 +15,7 @@ from ..search.evaluation import Evaluation
 from ..space import SearchSpace
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
+    from ..checkpoints import Checkpoint
     from ..search.images import EvaluationImages
 
 SPLITS = ("test", "selection")
@@ -81,7 +81,7 @@ def test(
     Raises:
         ConfigError: the checkpoint, the images or a value cannot be used.
     """
-    from ..checkpoints import read_header, require_space
+    from ..checkpoints import Checkpoint
 
     evaluation.require_device()
     require_split(split, selection)
@@ -89,10 +89,9 @@ def test(
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
     images = images_of(path, DataSet.of(data), evaluation, split, selection, store="none" if memory else None)
     expected = None if space is None else SearchSpace.load(space)
-    header = read_header(path, expected)
-    require_space(path, header, expected)
-    chosen = architecture_of(architecture, path, header, expected)
-    tested = evaluated(images, chosen, header.space, evaluation, expected)
+    opened = Checkpoint(path, expected)
+    opened.require_expected()
+    tested = evaluated(opened, images, opened.architecture(architecture), evaluation)
     if trial is not None:
         trial.report_final(tested.metric)
     return tested
@@ -102,20 +101,15 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest takes an imported 
 
 
 def evaluated(
-    images: EvaluationImages,
-    architecture: Architecture,
-    space: SearchSpace,
-    evaluation: Evaluation,
-    expected: SearchSpace | None = None,
+    checkpoint: Checkpoint, images: EvaluationImages, architecture: Architecture, evaluation: Evaluation
 ) -> Tested:
     """The accuracy of one subnet, see `evaluate_subnet`.
 
     Args:
-        images: checkpoint, and which images.
+        checkpoint: weights of the subnet.
+        images: which images.
         architecture: subnet of the checkpoint.
-        space: search space of the checkpoint.
         evaluation: where and how to evaluate.
-        expected: space that the user gave, if any.
     """
     from ..search.subnet_trial import evaluate_subnet
 
@@ -123,15 +117,15 @@ def evaluated(
     metric = evaluate_subnet(
         images,
         architecture,
-        space=expected,
         batch_size=evaluation.batch_size,  # type: ignore[arg-type]
         device=evaluation.device,
         precision=evaluation.precision,
         on_progress=None if trial is None else trial.report_intermediate,
         progress=trial is None,
+        checkpoint=checkpoint,
     )
     found = {name: metric[name] for name in ("top1", "top5", "images")}
-    return Tested(architecture, space, images.split, **found)
+    return Tested(architecture, checkpoint.header.space, images.split, **found)
 
 
 def require_split(split: str, selection: str | None) -> None:
@@ -176,29 +170,3 @@ def images_of(
         workers=data.workers,
         download=data.download,
     )
-
-
-def architecture_of(
-    which: Which, checkpoint: Path, header: Header, expected: SearchSpace | None
-) -> Architecture:
-    """Which subnet a job is about.
-
-    Args:
-        which: needed for a supernet, and not for the file of a single subnet.
-        checkpoint: file of the weights, for error messages.
-        header: header of the file.
-        expected: space that the user gave, if any.
-
-    Raises:
-        ConfigError: it is missing, or no subnet of the space.
-    """
-    if header.kind.endswith("subnet"):
-        architecture = header.space.architectures["subnet"]
-        if which is not None and header.space.architecture(which) != architecture:
-            raise ConfigError(
-                f"{checkpoint}: the file holds one subnet, and it is not --architecture {which}."
-            )
-        return architecture
-    if which is None:
-        raise ConfigError(f"{checkpoint}: the file holds a supernet: say which subnet with --architecture.")
-    return (expected or header.space).architecture(which)

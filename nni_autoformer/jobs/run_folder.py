@@ -1,12 +1,22 @@
-"""The folder of a run: one run each, never overwritten unless asked for."""
+"""The folder of a run: one run each, one owner at a time, and an old run is given up only for a new one that
+has something to show.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import json
+import os
+import platform
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
+from ..config import shown
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..files import read_json, write_json
@@ -14,6 +24,31 @@ from ..training.ranks import Ranks
 from .session import describe_session
 
 RUN_FILE = "run.json"
+LOCK_FILE = ".lock"
+OWNER_FILE = ".owner.json"
+BEFORE = ".before"
+"""Where an old run waits until the new one has a result."""
+
+RETURNING = ".returning"
+"""The same place while the old run is put back."""
+
+WRITTEN = (
+    RUN_FILE,
+    *("recipe.yaml", "selection.txt", "metrics.csv", "training.ckpt", "tensorboard", "ranks", "nni"),
+    *("supernet.safetensors", "supernet-ema.safetensors", "subnet.safetensors", "subnet-ema.safetensors"),
+    *("best.safetensors", "epochs", "checkpoints", "lightning_logs"),
+    *("search.json", "candidates.jsonl", "outcomes.npz", "best.yaml", "candidates.png", "summary.txt"),
+    *("space.yaml", "nni_experiment.json"),
+    *("samples.jsonl", "samples.csv", "samples.png", "sizes.json", "sizes.csv", "pareto.json", "pareto.csv"),
+    *("architectures", "samples.*.jsonl", ".*.tmp"),
+)
+"""What runs write, as patterns; nothing else in a folder is ever removed."""
+
+RESULTS = ("training.ckpt", "search.json", "samples.*.jsonl", "samples.jsonl")
+"""What shows that a run has got somewhere."""
+
+ORPHANS = 30.0
+"""Seconds that the loading processes of a killed run may take to notice it; until then they hold its lock."""
 
 
 def place_of(output: str | Path) -> Path:
@@ -25,32 +60,60 @@ def place_of(output: str | Path) -> Path:
 
 
 class RunFolder:
-    """A folder that holds one run: what it was told to do, and whether it is finished.
+    """A folder that holds one run: what it was told to do, on what, and whether it is finished.
 
     Args:
         path: folder of the run; it need not exist yet.
         job: command of the run: 'train', 'search', 'retrain', ….
         config: what decides the run's result, as JSON values by flag. A resume must have the same.
+        contents: digests and counts of the data and files that the run reads, as JSON values. A resume must
+            find the same, where the run has recorded them.
+        inputs: files that the run reads, which must not lie in a folder that it replaces.
     """
 
-    def __init__(self, path: str | Path, job: str, config: Mapping[str, Any]) -> None:
+    def __init__(
+        self,
+        path: str | Path,
+        job: str,
+        config: Mapping[str, Any],
+        contents: Mapping[str, Any] | None = None,
+        inputs: Iterable[str | Path | None] = (),
+    ) -> None:
         self.path = Path(path)
         self.job = job
         self.config = jsonable(config)
+        self.contents = jsonable(contents or {})
+        self.inputs = [Path(entry) for entry in inputs if entry is not None and Path(entry).exists()]
         self._sessions: list[dict[str, Any]] = []
+        self._lock: FileLock | None = None
 
     def open(self, *, resume: bool, overwrite: bool) -> bool:
         """Take the folder for this run; True when the run in it is finished already and asked to be resumed.
 
         Raises:
-            ConfigError: the folder holds another run and neither flag was given, or a run that was told
-                something else and should be resumed, or files that are no run; or it cannot be written.
+            ConfigError: another process works in the folder; it holds another run and neither flag was
+                given, or a run that was told something else, on other data, and should be resumed, or files
+                that are no run; an input would be deleted; it cannot be written.
         """
         if resume and overwrite:
             raise ConfigError("--resume and --overwrite exclude each other.")
+        self._require_own()
+        try:
+            self._take()
+            return self._open(resume, overwrite)
+        except OSError as error:
+            self.close()
+            raise ConfigError(f"--output {self.path} cannot be written: {error.strerror}.") from None
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, resume: bool, overwrite: bool) -> bool:
+        self._settle_before()
         earlier = self._earlier()
         if earlier is not None and overwrite:
-            shutil.rmtree(self.path)
+            self._require_inputs_elsewhere()
+            self._set_aside()
             earlier = None
         if earlier is not None:
             finished = earlier["status"] == "finished"
@@ -74,34 +137,138 @@ class RunFolder:
         """Say that the run is complete."""
         self._write("finished")
 
+    def close(self) -> None:
+        """Let the folder go; an old run that was to be replaced comes back if the new one has no result."""
+        if self._lock is None:
+            return
+        with contextlib.suppress(OSError):  # the next run puts it right
+            self._settle_before()
+        with contextlib.suppress(OSError):
+            (self.path / OWNER_FILE).unlink(missing_ok=True)
+        self._lock.release()
+        self._lock = None
+
+    # One owner
+
+    def _take(self) -> None:
+        """Lock the folder.
+
+        Raises:
+            ConfigError: another process has it; the sentence names the process.
+        """
+        lock = FileLock(self.path / LOCK_FILE)
+        try:
+            try:
+                lock.acquire(timeout=0)
+            except Timeout:
+                owner = self._owner()
+                if not _is_dead(owner):
+                    raise ConfigError(
+                        f"--output {self.path}: another process works in this folder ({_told(owner)}); wait "
+                        "for its end, or give another --output."
+                    ) from None
+                lock.acquire(timeout=ORPHANS)
+        except Timeout:
+            raise ConfigError(
+                f"--output {self.path}: processes of a killed run still hold the folder."
+            ) from None
+        except OSError as error:
+            raise ConfigError(f"--output {self.path} cannot be written: {error.strerror}.") from None
+        self._lock = lock
+        started = datetime.now(timezone.utc).isoformat(timespec="seconds")
+        self._save(OWNER_FILE, {"process": os.getpid(), "machine": platform.node(), "started": started})
+
+    def _owner(self) -> dict[str, Any]:
+        try:
+            content = json.loads((self.path / OWNER_FILE).read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
+        except (OSError, ValueError):
+            return {}
+
+    # The old run
+
+    def _require_inputs_elsewhere(self) -> None:
+        place = self.path.resolve()
+        for entry in self.inputs:
+            if place in entry.resolve().parents:
+                raise ConfigError(
+                    f"--overwrite would delete {entry}, which this run reads and which lies in --output "
+                    f"{self.path}; give another --output."
+                )
+
+    def _set_aside(self) -> None:
+        """Move what the old run has written out of the new one's way."""
+        before = self.path / BEFORE
+        before.mkdir(exist_ok=True)
+        for entry in self._written():
+            if entry.name != RUN_FILE:
+                os.replace(entry, before / entry.name)
+        os.replace(self.path / RUN_FILE, before / RUN_FILE)  # last: while it is there, the old run is whole
+
+    def _settle_before(self) -> None:
+        """Delete an old run that was set aside if the new one has a result, else put it back; a kill at any
+        moment leaves what the next call goes on with.
+        """
+        before, returning = self.path / BEFORE, self.path / RETURNING
+        if before.is_dir():
+            aside = (before / RUN_FILE).is_file()  # else it was not moved to the end
+            if aside and any(any(self.path.glob(pattern)) for pattern in RESULTS):
+                shutil.rmtree(before)
+                return
+            for entry in self._written() if aside else ():
+                _remove(entry)
+            os.replace(before, returning)
+        if returning.is_dir():
+            for entry in returning.iterdir():
+                os.replace(entry, self.path / entry.name)
+            returning.rmdir()
+
+    def _written(self) -> list[Path]:
+        found = {entry for pattern in WRITTEN for entry in self.path.glob(pattern)}
+        return sorted(found)
+
     def _remove_torn(self) -> None:
         """Remove what a kill in the middle of a write has left, see `files.replacing`."""
         for torn in self.path.rglob(".*.tmp"):
             torn.unlink(missing_ok=True)
 
-    def _earlier(self) -> dict[str, Any] | None:
-        if self.path.exists() and not self.path.is_dir():
-            raise ConfigError(f"--output {self.path} is a file; it should be a folder.")
-        if not self.path.is_dir() or not any(self.path.iterdir()):
-            return None
-        if not (self.path / RUN_FILE).is_file():
-            if all(torn.match(".*.tmp") for torn in self.path.iterdir()):
-                return None  # killed while it wrote its first file
+    # What the folder holds
+
+    def _require_own(self) -> None:
+        """Make the folder, or check that it is empty or holds a run."""
+        try:
+            if self.path.exists() and not self.path.is_dir():
+                raise ConfigError(f"--output {self.path} is a file; it should be a folder.")
+            self.path.mkdir(parents=True, exist_ok=True)
+            entries = [entry for entry in self.path.iterdir() if entry.name not in (LOCK_FILE, OWNER_FILE)]
+        except OSError as error:
+            raise ConfigError(f"--output {shown(self.path)} cannot be written: {error.strerror}.") from None
+        places = (self.path, self.path / BEFORE, self.path / RETURNING)
+        known = any((place / RUN_FILE).is_file() for place in places)
+        # torn files alone: killed while it wrote its first
+        if not known and not all(entry.match(".*.tmp") for entry in entries):
             raise ConfigError(
                 f"--output {self.path} is not empty and holds no run of nni-autoformer; give a new or "
                 "empty folder."
             )
-        return read_json(self.path / RUN_FILE)
+
+    def _earlier(self) -> dict[str, Any] | None:
+        return _checked(self.path / RUN_FILE) if (self.path / RUN_FILE).is_file() else None
 
     def _require_same(self, earlier: Mapping[str, Any]) -> None:
         if earlier["job"] != self.job:
             raise ConfigError(f"{self.path} holds a run of '{earlier['job']}', not of '{self.job}'.")
-        before_all, now_all = _flat(earlier["config"]), _flat(self.config)
+        self._compare(earlier["config"], self.config, recorded_only=False)
+        self._compare(earlier.get("contents", {}), self.contents, recorded_only=True)
+
+    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any], recorded_only: bool) -> None:
+        before_all, now_all = _flat(before), _flat(now)
         for key in sorted({*before_all, *now_all}):
-            before, now = before_all.get(key), now_all.get(key)
-            if before != now:
+            then, here = before_all.get(key), now_all.get(key)
+            if then != here and (key in before_all or not recorded_only):
                 raise ConfigError(
-                    f"{self.path} cannot be resumed: {key} was {before} when the run began and is {now} now."
+                    f"{self.path} cannot be resumed: {key} was {shown(then)} when the run began and is "
+                    f"{shown(here)} now."
                 )
 
     def _write(self, status: str) -> None:
@@ -109,16 +276,73 @@ class RunFolder:
             "job": self.job,
             "status": status,
             "config": self.config,
+            "contents": self.contents,
             "sessions": self._sessions,
         }
+        self._save(RUN_FILE, content)
+
+    def _save(self, name: str, content: Mapping[str, Any]) -> None:
         try:
-            write_json(self.path / RUN_FILE, content)
+            write_json(self.path / name, content)
         except OSError as error:
-            raise ConfigError(f"--output {self.path} cannot be written: {error.strerror}.") from None
+            raise ConfigError(f"--output {shown(self.path)} cannot be written: {error.strerror}.") from None
+
+
+def _checked(path: Path) -> dict[str, Any]:
+    """The content of a `run.json`.
+
+    Raises:
+        ConfigError: it is not as this package writes it.
+    """
+    content = read_json(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"{path}: the file should hold keys with values.")
+    wanted = {"job": (str, "text"), "status": (str, "text"), "config": (dict, "keys with values")}
+    wanted |= {"contents": (dict, "keys with values"), "sessions": (list, "a list")}
+    for key, (kind, words) in wanted.items():
+        optional = key in ("contents", "sessions") and key not in content
+        if not optional and not isinstance(content.get(key), kind):
+            raise ConfigError(f"{path}: {key} is {shown(repr(content.get(key)))}; it should be {words}.")
+    if content["status"] not in ("running", "finished"):
+        raise ConfigError(f"{path}: status is {shown(content['status'])}; it should be running or finished.")
+    return content
+
+
+def _remove(entry: Path) -> None:
+    if entry.is_dir() and not entry.is_symlink():
+        shutil.rmtree(entry, ignore_errors=True)
+    else:
+        entry.unlink(missing_ok=True)
+
+
+def _is_dead(owner: Mapping[str, Any]) -> bool:
+    """Whether the process that took the lock has ended, as far as that can be known here."""
+    number = owner.get("process")
+    if owner.get("machine") != platform.node() or not isinstance(number, int):
+        return False
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _told(owner: Mapping[str, Any]) -> str:
+    if not owner:
+        return "it has left no name"
+    return f"process {owner.get('process')} on {owner.get('machine')}, since {owner.get('started')}"
 
 
 def run_once(
-    folder: RunFolder, ranks: Ranks, work: Callable[[], Any], *, resume: bool, overwrite: bool
+    folder: RunFolder,
+    ranks: Ranks,
+    work: Callable[[], Any],
+    *,
+    resume: bool,
+    overwrite: bool,
+    last: Callable[[], Any] | None = None,
 ) -> bool:
     """Do the work of a run with all its ranks; False where the folder holds it finished already.
 
@@ -127,15 +351,22 @@ def run_once(
         ranks: this process among those of the run.
         work: what every rank does, or goes on with.
         resume, overwrite: what may become of a run that the folder holds, see `RunFolder.open`.
+        last: what the main process does when all are done, before the run counts as finished.
 
     Raises:
         ConfigError: as `RunFolder.open`, and whatever the work raises.
     """
-    again = ranks.restarts > 0  # torchrun starts a failed run anew with the same command
-    if ranks.on_main(lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)):
-        return False
-    work()
-    ranks.on_main(folder.finish)
+    # torchrun starts a failed run anew with the same command, as NNI does with a stopped trial
+    again = ranks.restarts > 0 or current_trial() is not None
+    try:
+        if ranks.on_main(lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)):
+            return False
+        work()
+        if last is not None:
+            ranks.on_main(last)
+        ranks.on_main(folder.finish)
+    finally:
+        folder.close()
     return True
 
 

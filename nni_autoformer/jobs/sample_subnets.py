@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
+from ..complexity import COSTS
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -17,11 +18,11 @@ from ..search.evaluation import Evaluation
 from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
-from .evaluate import architecture_of, images_of, require_split
-from .run_folder import RunFolder, place_of
+from .evaluate import images_of, require_split
+from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
+    from ..checkpoints import Checkpoint, Header
     from ..data import ImageSource
     from ..search.images import EvaluationImages
     from ..search.random_subnets import SampledSubnet
@@ -105,13 +106,16 @@ def sample(
             )
 
         job = ranks.main_first(prepared)
-        folder = RunFolder(place, "sample", job.config)
-        again = ranks.restarts > 0  # torchrun gives the same flags as the first time
-        if ranks.on_main(lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)):
-            return ranks.on_main(lambda: job.found(place, sizes, fresh=False))
-        job.evaluate(place, ranks)
-        wait_for_all(ranks)
-        return ranks.on_main(lambda: job.report(folder, sizes))
+        folder = RunFolder(place, "sample", job.config, inputs=[path, data.folder, selection, *architectures])
+
+        def work() -> None:
+            job.evaluate(place, ranks)
+            wait_for_all(ranks)
+
+        fresh = run_once(
+            folder, ranks, work, last=lambda: job.report(place, sizes), resume=resume, overwrite=overwrite
+        )
+        return ranks.on_main(lambda: job.found(place, sizes, fresh))
 
 
 def wait_for_all(ranks: Ranks) -> None:
@@ -137,23 +141,26 @@ class SampleJob:
     """A sample that has been checked and can start.
 
     Attributes:
+        checkpoint: the supernet.
         images, source: what the subnets are evaluated on.
-        header: header of the supernet's checkpoint.
-        expected: space that the user gave, if any.
         subnets: what is evaluated: the random ones, then those that the user named.
         evaluation: where and how to evaluate.
         n: how many random subnets were asked for.
         config: what decides the result, see `RunFolder`.
     """
 
+    checkpoint: Checkpoint
     images: EvaluationImages
     source: ImageSource
-    header: Header
-    expected: SearchSpace | None
     subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
     n: int
     config: dict[str, Any]
+
+    @property
+    def header(self) -> Header:
+        """What the checkpoint says of itself."""
+        return self.checkpoint.header
 
     @classmethod
     def prepare(
@@ -180,14 +187,17 @@ class SampleJob:
         Raises:
             ConfigError: the checkpoint or the images are not as they should be.
         """
+        from ..checkpoints import Checkpoint
         from ..search.random_subnets import SampledSubnet, draw_subnets
 
         evaluation.require_device()
         if expected is not None:
             limits.require_feasible(expected)
         path = Path(images.checkpoint)
-        header = _supernet_header(path, expected)
-        named = _named(architectures, path, header, expected)
+        checkpoint = Checkpoint(path, expected)
+        checkpoint.require_supernet()
+        header = checkpoint.header
+        named = _named(architectures, checkpoint)
         drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed)]
         subnets = [
             SampledSubnet(number, architecture, name)
@@ -205,7 +215,7 @@ class SampleJob:
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
         }
-        return cls(images, source, header, expected, subnets, evaluation, n, config)
+        return cls(checkpoint, images, source, subnets, evaluation, n, config)
 
     def evaluate(self, output: Path, ranks: Ranks) -> None:
         """Evaluate what the folder has no answer for, each process its share.
@@ -215,7 +225,6 @@ class SampleJob:
         """
         from tqdm.auto import tqdm
 
-        from ..checkpoints import load_supernet
         from .sample_folder import SampleFolder
 
         folder = SampleFolder(output, self.subnets, self.header.space)
@@ -223,7 +232,7 @@ class SampleJob:
         left = [subnet for subnet in self.subnets if subnet.number not in answered]
         mine = left[ranks.rank :: ranks.world_size]
         decoded = self.images.decoded(self.header, "decode images" if ranks.main else None, self.source)
-        supernet, _ = load_supernet(Path(self.images.checkpoint), self.expected)
+        supernet = self.checkpoint.supernet()
         evaluator = self.evaluation.evaluator(self.header, decoded)
         name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
         done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
@@ -232,22 +241,20 @@ class SampleJob:
             accuracy = asdict(evaluator.evaluate(supernet))
             folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
 
-    def report(self, folder: RunFolder, sizes: int) -> Sampled:
+    def report(self, output: Path, sizes: int) -> None:
         """Put the answers together, and write what they tell."""
         from ..report.figures import draw_samples
         from ..report.summary import SUMMARY_FILE
         from .sample_folder import SampleFolder
 
-        found = self.found(folder.path, sizes)
-        files = SampleFolder(folder.path, self.subnets, self.header.space)
+        found = self.found(output, sizes)
+        files = SampleFolder(output, self.subnets, self.header.space)
         files.write(found.rows, found.best, found.front)
-        draw_samples(found.rows, found.best, found.front, self.header.space.name, folder.path / FIGURE_FILE)
-        write_text(folder.path / SUMMARY_FILE, found.summary)
-        folder.finish()
+        draw_samples(found.rows, found.best, found.front, self.header.space.name, output / FIGURE_FILE)
+        write_text(output / SUMMARY_FILE, found.summary)
         if (trial := current_trial()) is not None:
             top = max(found.rows, key=lambda row: row["top1"])
-            trial.report_final({"default": top["top1"], "params": top["params"], "macs": top["macs"]})
-        return found
+            trial.report_final({"default": top["top1"], **{name: top[name] for name in COSTS}})
 
     def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:
         """What the folder holds, and its tables."""
@@ -261,23 +268,8 @@ class SampleJob:
         return Sampled(output, rows, best, front, sample_text(rows, best, front, space, self.n), fresh)
 
 
-def _supernet_header(checkpoint: Path, expected: SearchSpace | None) -> Header:
-    from ..checkpoints import read_header, require_space
-
-    header = read_header(checkpoint, expected)
-    require_space(checkpoint, header, expected)
-    if not header.kind.endswith("supernet"):
-        raise ConfigError(f"{checkpoint}: the file holds a {header.kind}; a supernet is needed here.")
-    return header
-
-
-def _named(
-    words: Sequence[str | Path], checkpoint: Path, header: Header, expected: SearchSpace | None
-) -> dict[str, Architecture]:
+def _named(words: Sequence[str | Path], checkpoint: Checkpoint) -> dict[str, Architecture]:
     """The subnets that the user named: a file by its stem, where that is one file's alone."""
-    found: dict[str, Architecture] = {}
     stems = [Path(word).stem for word in words]
-    for word, stem in zip(words, stems):
-        architecture = architecture_of(word, checkpoint, header, expected)
-        found[stem if stems.count(stem) == 1 else str(word)] = architecture
-    return found
+    names = [stem if stems.count(stem) == 1 else str(word) for word, stem in zip(words, stems)]
+    return {name: checkpoint.architecture(word) for name, word in zip(names, words)}

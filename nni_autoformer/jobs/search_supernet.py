@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,19 +17,22 @@ from ..experiment import current_trial
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
 from ..files import digest
+from ..search.algorithms import searcher_with
 from ..search.driver import RETRIES
 from ..search.evaluation import Evaluation
-from ..search.evolution import Evolution, EvolutionConfig
+from ..search.evolution import EvolutionConfig
 from ..search.folder import SearchFolder
 from ..search.limits import Limits
+from ..search.random_search import RandomConfig
+from ..search.searcher import Searcher
 from ..space import SearchSpace
+from ..training.ranks import Ranks
 from .evaluate import images_of
-from .run_folder import RunFolder, place_of
+from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
-    from ..checkpoints import Header
+    from ..checkpoints import Checkpoint
     from ..data import ImageSource
-    from ..model import AutoFormer
     from ..search.images import EvaluationImages
     from ..search.racing import Racing
     from ..search.strategy import EvolutionStrategy
@@ -93,7 +96,7 @@ class Searched:
 
     Attributes:
         output: folder of the run.
-        evolution: the search, complete.
+        searcher: the search, complete.
         files: what the search left in the folder.
         images: number of selection images.
         racing: how candidates were raced; None for not at all.
@@ -101,7 +104,7 @@ class Searched:
     """
 
     output: Path
-    evolution: Evolution
+    searcher: Searcher
     files: SearchFolder
     images: int
     racing: Racing | None = None
@@ -110,10 +113,10 @@ class Searched:
     @property
     def ranking(self) -> list[Ranked]:
         """All evaluated subnets, best first."""
-        model = self.evolution.space.model
+        model = self.searcher.space.model
         return [
             Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model))
-            for candidate, accuracy in self.evolution.ranking()
+            for candidate, accuracy in self.searcher.ledger.ranking()
             for architecture in [candidate.architecture]
         ]
 
@@ -129,7 +132,7 @@ def search(
     output: str | Path,
     *,
     limits: Limits = Limits(),
-    evolution: EvolutionConfig = EvolutionConfig(),
+    algorithm: EvolutionConfig | RandomConfig = EvolutionConfig(),
     evaluation: Evaluation = Evaluation(),
     engine: Engine = Engine(),
     racing: Racing | None = None,
@@ -145,7 +148,7 @@ def search(
         data: images; a path means a folder of images.
         output: folder of the run.
         limits: what a subnet may cost.
-        evolution: how the search runs.
+        algorithm: how candidates are proposed: the configuration of a search algorithm.
         evaluation: where and how candidates are evaluated.
         engine: who runs the candidates.
         racing: how candidates are stopped early; None evaluates all on all images.
@@ -158,7 +161,7 @@ def search(
         ConfigError: something that the user can put right, most of it before any evaluation.
         KeyboardInterrupt: the search was stopped before its end.
     """
-    from ..checkpoints import read_header, require_space
+    from ..checkpoints import Checkpoint
 
     path, place, data = Path(checkpoint), place_of(output), DataSet.of(data)
     evaluation.require_device()
@@ -172,33 +175,40 @@ def search(
         from ..experiment.preflight import require_host
 
         require_host(place, engine.port)
-    header = read_header(path, expected)
-    require_space(path, header, expected)
+    opened = Checkpoint(path, expected)
+    opened.require_expected()
+    header = opened.header
     source = images.of(header, data.open(header.space.model.in_chans))
-    searcher = Evolution(header.space, limits, evolution)
+    searcher = searcher_with(header.space, limits, algorithm)
     trial = current_trial()
     config = {
         "checkpoint": str(path.resolve()),
         "selection": digest(source.identifiers),
         "limits": limits.to_dict(),
-        "evolution": searcher.state_dict()["setting"]["evolution"],
+        searcher.algorithm: asdict(algorithm),
         "precision": evaluation.precision,
         "racing": None if racing is None else racing.confidence,
     }
-    run = Search(images, header, searcher, evaluation, engine, _reporter(trial), racing)
-    if engine.engine == "sequential":
-        run.load(expected)
-    folder = RunFolder(place, "search", config)
-    if folder.open(resume=resume, overwrite=overwrite):
+    run = Search(
+        opened, images, searcher, evaluation, engine, _reporter(trial, algorithm.population_size), racing
+    )
+    folder = RunFolder(place, "search", config, inputs=[path, data.folder, selection])
+    found: list[Searched] = []
+    fresh = run_once(
+        folder,
+        Ranks(),
+        lambda: found.append(run.into(place, source)),
+        last=lambda: write_report(found[0]),
+        resume=resume,
+        overwrite=overwrite,
+    )
+    if not fresh:
         files = SearchFolder(place, searcher)
         files.resume()
         return Searched(place, searcher, files, len(source), racing, fresh=False)
-    found = run.into(place, source)
-    write_report(found)
-    folder.finish()
     if trial is not None:
         trial.report_final(_metric(searcher))
-    return found
+    return found[0]
 
 
 def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> None:
@@ -211,7 +221,7 @@ def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> 
     from ..report.figures import draw_candidates
     from ..report.summary import FIGURE_FILE, write_summary
 
-    draw_candidates(found.evolution, found.output / FIGURE_FILE)
+    draw_candidates(found.searcher, found.output / FIGURE_FILE)
     write_summary(found.output, [*found_rows(found), *(more or [])])
 
 
@@ -219,74 +229,69 @@ def found_rows(found: Searched) -> list[tuple[str, str]]:
     """What a search found, as rows of a table; with racing also what that has spared."""
     from ..report.summary import search_rows
 
-    evolution, rows = found.evolution, search_rows(found.evolution)
+    searcher, rows = found.searcher, search_rows(found.searcher)
     if found.racing is None:
         return rows
     seen = found.files.image_evaluations()
-    everything = found.images * (evolution.told + evolution.stopped)
+    ledger = searcher.ledger
+    everything = found.images * (ledger.told + ledger.stopped)
     stopped = (
-        f"{evolution.stopped:,}, out of the best {evolution.config.num_parents} "
+        f"{ledger.stopped:,}, out of the best {searcher.keep} "
         f"with {100 * found.racing.confidence:g} % confidence"
     )
     evaluations = f"{seen:,} of {everything:,} ({100 * seen / everything:.1f} %)"
     return [*rows, ("candidates stopped early", stopped), ("image evaluations", evaluations)]
 
 
-def _reporter(trial: Trial | None) -> Callable[[Evolution], Any] | None:
+def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any] | None:
     """As an NNI trial: report the best accuracy so far at the end of every generation."""
     if trial is None:
         return None
 
-    def report(evolution: Evolution) -> None:
-        if evolution.told and evolution.answered % evolution.config.population_size == 0:
-            trial.report_intermediate(_metric(evolution))
+    def report(searcher: Searcher) -> None:
+        if searcher.ledger.told and searcher.ledger.answered % population == 0:
+            trial.report_intermediate(_metric(searcher))
 
     return report
 
 
-def _metric(evolution: Evolution) -> dict[str, float]:
-    candidate, accuracy = evolution.best()
-    costs = costs_of(candidate.architecture, evolution.space.model)
-    return {"default": accuracy, **costs, "candidates": evolution.told + evolution.stopped}
+def _metric(searcher: Searcher) -> dict[str, float]:
+    ledger = searcher.ledger
+    candidate, accuracy = ledger.best()
+    costs = costs_of(candidate.architecture, searcher.space.model)
+    return {"default": accuracy, **costs, "candidates": ledger.told + ledger.stopped}
 
 
 class Search:
     """A search that has been checked and can start.
 
     Args:
+        checkpoint: the supernet; the sequential engine loads it at once.
         images: which images candidates are compared on.
-        header: header of the supernet's checkpoint.
-        evolution: what is searched.
+        searcher: what is searched.
         evaluation: how candidates are evaluated.
         engine: who runs them.
         report: called after every answer.
         racing: how candidates are stopped early; None for not at all.
+
+    Raises:
+        ConfigError: the supernet cannot be loaded.
     """
 
     def __init__(
         self,
+        checkpoint: Checkpoint,
         images: EvaluationImages,
-        header: Header,
-        evolution: Evolution,
+        searcher: Searcher,
         evaluation: Evaluation,
         engine: Engine = Engine(),
-        report: Callable[[Evolution], Any] | None = None,
+        report: Callable[[Searcher], Any] | None = None,
         racing: Racing | None = None,
     ) -> None:
-        self.images, self.header, self.evolution = images, header, evolution
+        self.images, self.header, self.searcher = images, checkpoint.header, searcher
         self.evaluation, self.engine, self.report = evaluation, engine, report
         self.racing = racing
-        self._supernet: AutoFormer | None = None
-
-    def load(self, expected: SearchSpace | None = None) -> None:
-        """Load the supernet, which the sequential engine needs.
-
-        Raises:
-            ConfigError: it cannot be loaded.
-        """
-        from ..checkpoints import load_supernet
-
-        self._supernet, self.header = load_supernet(Path(self.images.checkpoint), expected)
+        self._supernet = checkpoint.supernet() if engine.engine == "sequential" else None
 
     def into(self, output: Path, source: ImageSource) -> Searched:
         """Search in a folder, or go on with the search whose state the folder holds.
@@ -303,7 +308,7 @@ class Search:
 
         quieten_libraries()
         strategy = EvolutionStrategy(
-            self.evolution,
+            self.searcher,
             output,
             retries=self.engine.retries,
             on_answer=self.report,
@@ -313,17 +318,16 @@ class Search:
             self._here(output, strategy, source)
         else:
             self._as_trials(output, strategy, source)
-        if not self.evolution.done:
+        if not self.searcher.done:
             raise KeyboardInterrupt
         assert strategy.folder is not None
-        return Searched(output, self.evolution, strategy.folder, len(source), self.racing)
+        return Searched(output, self.searcher, strategy.folder, len(source), self.racing)
 
     def _here(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
         from ..experiment import run_experiment
 
         decoded = self.images.decoded(self.header, "decode selection images", source)
-        if self._supernet is None:
-            self.load()
+        assert self._supernet is not None
         run_experiment(self._supernet, self.evaluation.evaluator(self.header, decoded), strategy, output)
 
     def _as_trials(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:

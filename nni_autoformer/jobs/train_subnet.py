@@ -17,10 +17,10 @@ from ..space import ModelConfig, SearchSpace
 from ..training.ranks import Ranks
 from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
-from .evaluate import Which, architecture_of
+from .evaluate import Which
 from .preparation import TrainJob, device_of
 from .run_folder import RunFolder, jsonable, place_of, run_once
-from .train_supernet import Trained, resolved_recipe
+from .train_supernet import Trained, files_among, resolved_recipe
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
@@ -75,6 +75,7 @@ class SubnetRun:
         config: what else decides the result, by flag, for the run's folder.
         facts: what else the header of the weights says of the run.
         start: gives the network that the training starts from, given the job, and what to say of it.
+        inputs: files that the run reads.
     """
 
     task: str
@@ -86,6 +87,7 @@ class SubnetRun:
     config: Mapping[str, Any]
     facts: Mapping[str, Any]
     start: Callable[[TrainJob], tuple[Subnet, list[str]]]
+    inputs: Sequence[str | Path] = ()
 
 
 def retrain(
@@ -126,8 +128,8 @@ def retrain(
         ConfigError: something that the user can put right, most of it before any training.
         Terminated: the process was asked to end.
     """
-    space = SearchSpace.load(space)
-    data = DataSet.of(data)
+    named = files_among([space, architecture, recipe])
+    space, data = SearchSpace.load(space), DataSet.of(data)
     if architecture is None:
         raise ConfigError(f"--architecture is missing: say which subnet of '{space.name}' to train.")
     chosen = space.architecture(architecture)
@@ -140,7 +142,7 @@ def retrain(
 
     splits = data.open(space.model.in_chans)
     facts = {"inherited": None, "supernet_depth": space.max_depth}
-    run = SubnetRun("retrain", chosen, space, resolved, data, splits, {}, facts, start)
+    run = SubnetRun("retrain", chosen, space, resolved, data, splits, {}, facts, start, named)
     return _train(run, output, Way(selection, loading, upkeep, device, resume, overwrite))
 
 
@@ -179,14 +181,16 @@ def finetune(
         ConfigError: something that the user can put right, most of it before any training.
         Terminated: the process was asked to end.
     """
-    from ..checkpoints import one_point_space, read_header, require_space
+    from ..checkpoints import Checkpoint, one_point_space
 
     path, data = Path(checkpoint), DataSet.of(data)
+    named = files_among([path, space, architecture, recipe])
     expected = None if space is None else SearchSpace.load(space)
-    header = read_header(path, expected)
-    if header.kind.endswith("supernet"):
-        require_space(path, header, expected)
-    chosen = architecture_of(architecture, path, header, expected)
+    opened = Checkpoint(path, expected)
+    header = opened.header
+    if header.of_supernet:
+        opened.require_expected()
+    chosen = opened.architecture(architecture)
     size = img_size_of(img_size, relative_position, header.space.model)
     around = one_point_space(chosen, replace(header.space.model, img_size=size))
     resolved = resolved_recipe(around, "finetune", data, recipe, changes)
@@ -197,21 +201,19 @@ def finetune(
         from ..training.initial_weights import inherited_subnet
 
         classes = splits.train.classes
-        subnet, notes = inherited_subnet(
-            path, header, chosen, size, classes, job.recipe, depth, way, expected
-        )
+        subnet, notes = inherited_subnet(opened, chosen, size, classes, job.recipe, depth, way)
         return subnet, [f"The weights are those of {path}, a {header.kind}.", *notes]
 
     config = {"checkpoint": str(path.resolve()), "img_size": size, "relative_position": way}
     inherited = {
         "checkpoint": config["checkpoint"],
         "kind": header.kind,
-        "epoch": header.run.get("epoch"),
+        "epoch": header.run.epoch,
         "img_size": header.space.model.img_size,
         "num_classes": header.space.model.num_classes,
     }
     facts = {"inherited": inherited, "supernet_depth": depth}
-    run = SubnetRun("finetune", chosen, around, resolved, data, splits, config, facts, start)
+    run = SubnetRun("finetune", chosen, around, resolved, data, splits, config, facts, start, named)
     return _train(run, output, Way(selection, loading, upkeep, device, resume, overwrite))
 
 
@@ -252,7 +254,8 @@ def _train(run: SubnetRun, output: str | Path, way: Way) -> TrainedSubnet:
             ranks.tell("\n".join([f"{network.architecture}: {costs}", *notes]))
             job.run(place, network)
 
-        folder = RunFolder(place, run.task, config)
+        inputs = [*run.inputs, data.folder, selection, job.recipe.teacher_checkpoint]
+        folder = RunFolder(place, run.task, config, inputs=inputs)
         fresh = run_once(folder, ranks, work, resume=way.resume, overwrite=way.overwrite)
     return TrainedSubnet(place, place / SUBNET_FILE, fresh)
 
@@ -287,11 +290,10 @@ def img_size_of(
 
 def supernet_depth_of(header: Header) -> int:
     """Over how many layers stochastic depth rises: those of the supernet, which a subnet's file may know."""
-    return header.run.get("supernet_depth") or header.space.max_depth
+    return header.run.supernet_depth or header.space.max_depth
 
 
 def normalised_as(header: Header, splits: DataSplits) -> DataSplits:
     """The data, with its images normalised as the checkpoint's weights are used to."""
-    if "mean" not in header.run or "std" not in header.run:
-        return splits
-    return replace(splits, mean=tuple(header.run["mean"]), std=tuple(header.run["std"]))
+    mean, std = header.run.mean, header.run.std
+    return splits if mean is None or std is None else replace(splits, mean=mean, std=std)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -44,7 +45,7 @@ class Trained:
     @property
     def accuracies(self) -> dict[str, float]:
         """Top-1 in percent on the validation images at the end, by the name of the subnet."""
-        metrics, prefix = self.header.run.get("metrics", {}), "val_acc/"
+        metrics, prefix = self.header.run.metrics or {}, "val_acc/"
         return {
             name.removeprefix(prefix): 100 * value
             for name, value in metrics.items()
@@ -101,6 +102,7 @@ def train(
         ConfigError: something that the user can put right, most of it before any training.
         Terminated: the process was asked to end.
     """
+    named = [space, recipe, selection]
     space = SearchSpace.load(space)
     data, place = DataSet.of(data), place_of(output)
     resolved = resolved_recipe(space, "train", data, recipe, changes)
@@ -127,9 +129,15 @@ def train(
             "space": job.space.to_dict(),
             "processes": ranks.world_size,
         }
-        folder = RunFolder(place, "train", config)
+        inputs = [*files_among(named), data.folder, job.recipe.teacher_checkpoint]
+        folder = RunFolder(place, "train", config, inputs=inputs)
         fresh = run_once(folder, ranks, lambda: job.run(place), resume=resume, overwrite=overwrite)
     return TrainedSupernet(place, place / SUPERNET_FILE, fresh)
+
+
+def files_among(values: Sequence[object]) -> list[str | Path]:
+    """The values that may be names of files."""
+    return [value for value in values if isinstance(value, (str, Path))]
 
 
 def resolved_recipe(

@@ -15,7 +15,7 @@ from ..training.ranks import Ranks
 from ..training.recipe import Recipe
 from .evaluate import Tested, evaluated, images_of
 from .preparation import SUPERNET_FILE, TrainJob, device_of
-from .run_folder import RunFolder, place_of
+from .run_folder import RunFolder, place_of, run_once
 from .search_supernet import Search, Searched, write_report
 
 SELECTION = "24-per-class"
@@ -61,7 +61,7 @@ def demo(
     Raises:
         ConfigError: something that the user can put right.
     """
-    from ..checkpoints import read_header
+    from ..checkpoints import Checkpoint
     from ..report.summary import FIGURE_FILE
 
     place, space, data = place_of(output), SearchSpace.load("digits"), DataSet("digits")
@@ -86,22 +86,26 @@ def demo(
     evolution, evaluation = Evolution(space, LIMITS, config), Evaluation(device=device)
     splits = data.open(space.model.in_chans)
     job = TrainJob.prepare(space, recipe, splits, "digits", SELECTION, device_of(device, Ranks()))
-    folder = RunFolder(place, "demo", {"recipe": recipe.to_dict()})
-    if folder.open(resume=resume, overwrite=overwrite):
-        return Demonstrated(place)
-    job.run(place)
+    folder, found = RunFolder(place, "demo", {"recipe": recipe.to_dict()}), []
 
-    images = images_of(place / SUPERNET_FILE, data, evaluation, "selection", None, store="none")
-    header = read_header(place / SUPERNET_FILE)
-    search = Search(images, header, evolution, evaluation)
-    searched = search.into(place, images.of(header, splits))
-    tested = evaluated(replace(images, split="test"), searched.best.architecture, header.space, evaluation)
-    more = [
-        (f"top-1 on {tested.images} test images, never seen", f"{tested.top1:.2f} %"),
-        ("figure", str(place / FIGURE_FILE)),
-    ]
-    write_report(searched, more)
-    folder.finish()
-    if (trial := current_trial()) is not None:
+    def work() -> None:
+        job.run(place)
+        images = images_of(place / SUPERNET_FILE, data, evaluation, "selection", None, store="none")
+        trained = Checkpoint(place / SUPERNET_FILE)
+        search = Search(trained, images, evolution, evaluation)
+        searched = search.into(place, images.of(trained.header, splits))
+        test_images, best = replace(images, split="test"), searched.best.architecture
+        tested = evaluated(trained, test_images, best, evaluation)
+        more = [
+            (f"top-1 on {tested.images} test images, never seen", f"{tested.top1:.2f} %"),
+            ("figure", str(place / FIGURE_FILE)),
+        ]
+        write_report(searched, more)
+        found.append(Demonstrated(place, searched, tested))
+
+    if not run_once(folder, Ranks(), work, resume=resume, overwrite=overwrite):
+        return Demonstrated(place)
+    tested = found[0].tested
+    if tested is not None and (trial := current_trial()) is not None:
         trial.report_final(tested.metric)
-    return Demonstrated(place, searched, tested)
+    return found[0]

@@ -1,8 +1,8 @@
 """Compiled transformer blocks: one compilation per block shape, shared by all layers of a supernet or subnet.
 
-A whole supernet has 1e11 shapes and more, its blocks have 18 (tiny) or 27 (small, base). So the block is
-written as one function of its tensors and sizes, without modules, and that is compiled, slices included: a
-layer only supplies its tensors. Shapes are compiled when they are first met.
+A whole supernet has 1e11 shapes and more, its blocks have 18 (tiny) or 27 (small, base). So what is compiled
+is one function of a block's tensors and sizes, without modules, slices included: a layer only supplies its
+tensors. Shapes are compiled when they are first met.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import time
 import types
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import torch
@@ -19,8 +19,9 @@ from torch import Tensor, nn
 
 from ..architecture import HEAD_DIM
 from . import slicing
-from .layers import Block, attention, mlp
-from .relative_position import TokenGrid, offset_table
+from .block import Block, TensorBlock
+from .layers import masked
+from .relative_position import TokenGrid
 
 
 class CompiledBlocks:
@@ -57,13 +58,16 @@ class CompiledBlocks:
             x: (batch, tokens, channels).
         """
         masks = block.drop_path.mask(x), block.drop_path.mask(x)
-        tensors: Any = {key: owner._parameters[name] for key, owner, name in places}
+        tensors: Any = {part: {} for part in PARTS}
+        for part, key, owner, name in places:
+            tensors[part][key] = owner._parameters[name]
         norm, attn, mlp = cast(Any, block.norm1), cast(Any, block.attn), cast(Any, block.mlp)
         entangled = hasattr(attn, "forward_argument")
         if entangled:
             heads, hidden = attn.forward_argument("num_heads"), mlp.forward_argument("hidden_features")
         else:
-            heads, hidden = tensors["attn.proj.weight"].shape[1] // HEAD_DIM, len(tensors["mlp.fc1.bias"])
+            heads = tensors["attn"]["proj.weight"].shape[1] // HEAD_DIM
+            hidden = len(tensors["mlp"]["fc1.bias"])
         sizes = Sizes(x.shape[-1], heads, hidden, entangled)
         arguments: Any = (x, tensors, sizes, norm.eps, attn.token_grid, *masks)
         if self.failure is not None:
@@ -135,46 +139,48 @@ class Sizes(NamedTuple):
     """The tensors are those of the largest block, in the supernet's layout."""
 
 
-Places = list[tuple[str, nn.Module, str]]
+PARTS = ("norm1", "attn", "norm2", "mlp")
+
+Places = list[tuple[str, str, nn.Module, str]]
 
 
 def places_of(block: Block) -> Places:
-    """Where a block's tensors are found, now and after they were replaced: their names under the plain
-    block's, and module and name there.
+    """Where a block's tensors are found, now and after they were replaced: the part, the key name in the
+    plain part, and module and name there.
     """
     return [
-        (f"{part}.{prefix}{'.' if prefix else ''}{name}", owner, name)
-        for part in ("norm1", "attn", "norm2", "mlp")
+        (part, f"{prefix}{'.' if prefix else ''}{name}", owner, name)
+        for part in PARTS
         for prefix, owner in getattr(block, part).named_modules()
         for name, tensor in owner._parameters.items()
         if tensor is not None
     ]
 
 
-def cut(whole: Mapping[str, Tensor], sizes: Sizes, relative_position: bool) -> Mapping[str, Tensor]:
+Parts = dict[str, dict[str, Tensor]]
+"""The tensors of each of a block's parts."""
+
+
+def cut(whole: Parts, sizes: Sizes, relative_position: bool) -> Parts:
     """The plain block's tensors."""
     if not sizes.entangled:
         return whole
     embed_dim, num_heads, hidden_features, _ = sizes
-
-    def below(part: str) -> slicing.Get:
-        return lambda key: whole[f"{part}.{key}"]
-
-    parts = {
-        "norm1": slicing.layer_norm(below("norm1"), embed_dim),
-        "attn": slicing.attention(below("attn"), embed_dim, num_heads, relative_position),
-        "norm2": slicing.layer_norm(below("norm2"), embed_dim),
-        "mlp": slicing.mlp(below("mlp"), embed_dim, hidden_features),
+    norm1, attn, norm2, mlp = (whole[part].__getitem__ for part in PARTS)
+    return {
+        "norm1": slicing.layer_norm(norm1, embed_dim),
+        "attn": slicing.attention(attn, embed_dim, num_heads, relative_position),
+        "norm2": slicing.layer_norm(norm2, embed_dim),
+        "mlp": slicing.mlp(mlp, embed_dim, hidden_features),
     }
-    return {f"{part}.{key}": tensor for part, tensors in parts.items() for key, tensor in tensors.items()}
 
 
 def block_function(
     x: Tensor,
-    whole: Mapping[str, Tensor],
+    whole: Parts,
     sizes: Sizes,
     eps: float,
-    grid: TokenGrid | None,
+    token_grid: TokenGrid | None,
     attention_mask: Tensor | None,
     mlp_mask: Tensor | None,
 ) -> Tensor:
@@ -185,34 +191,9 @@ def block_function(
         whole: the block's tensors under timm's key names.
         sizes: what they are cut to.
         eps: of the layer norms.
-        grid: None for no relative position.
+        token_grid: None for no relative position.
         attention_mask, mlp_mask: drop path's factors, see `DropPath.mask`.
     """
-    tensors = cut(whole, sizes, grid is not None)
-
-    def linear(name: str) -> Callable[[Tensor], Tensor]:
-        return lambda x: F.linear(x, tensors[f"{name}.weight"], tensors[f"{name}.bias"])
-
-    def norm(name: str, x: Tensor) -> Tensor:
-        return F.layer_norm(x, x.shape[-1:], tensors[f"{name}.weight"], tensors[f"{name}.bias"], eps)
-
-    def table(name: str) -> Tensor | None:
-        if grid is None:
-            return None
-        prefix = f"attn.rel_pos_embed_{name}.embeddings_table_"
-        return offset_table(tensors[f"{prefix}v"], tensors[f"{prefix}h"], grid)
-
-    def add(x: Tensor, branch: Tensor, mask: Tensor | None) -> Tensor:
-        return x + (branch if mask is None else branch * mask)
-
-    attended = attention(
-        norm("norm1", x),
-        linear("attn.qkv"),
-        linear("attn.proj"),
-        sizes.num_heads,
-        table("k"),
-        table("v"),
-        grid,
-    )
-    x = add(x, attended, attention_mask)
-    return add(x, mlp(norm("norm2", x), linear("mlp.fc1"), linear("mlp.fc2")), mlp_mask)
+    masks = iter((attention_mask, mlp_mask))
+    parts = cut(whole, sizes, token_grid is not None)
+    return TensorBlock(parts, eps, token_grid, lambda branch: masked(branch, next(masks)))(x)

@@ -1,10 +1,10 @@
 """Weight entanglement (paper section 3.3): each layer of the supernet is one slice of its largest self.
 
-A layer has three names. The plain one, from `layers.py`, is pure PyTorch. Its mutable twin takes NNI's
-choices as sizes and is what the model space is written with. The entangled one stands in the supernet: NNI's
-one-shot strategy puts it in the twin's place. Its one slicing rule, from `slicing.py`, gives the tensors of
-the plain layer of the sampled sizes; the forward pass, NNI's freezing and the extraction of a subnet all use
-it, so a subnet cannot differ from its supernet.
+A layer has three names. The plain one, from `layers.py` or `block.py`, is pure PyTorch. Its mutable twin
+takes NNI's choices as sizes and is what the model space is written with. The entangled one stands in the
+supernet: NNI's one-shot strategy puts it in the twin's place. Its one slicing rule, from `slicing.py`, gives
+the tensors of the plain layer of the sampled sizes; the forward pass, NNI's freezing and the extraction of a
+subnet all use it, so a subnet cannot differ from its supernet.
 """
 
 from __future__ import annotations
@@ -14,14 +14,14 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import nni.nas.strategy  # noqa: F401  (first: importing nni.nas.oneshot before it is a circular import)
-import torch.nn.functional as F
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ParametrizedModule
 from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
 from torch import Tensor, nn
 
 from . import slicing
-from .layers import Attention, Head, LinearMap, Mlp, PatchEmbed, Tokens, add_tokens, mlp, patch_tokens
+from .block import Attention, BlockLayers, Mlp, TensorAttention, TensorMlp, layer_norm, linear
+from .layers import Head, PatchEmbed, Tokens, add_tokens, patch_tokens
 
 
 class MutablePatchEmbed(ParametrizedModule, PatchEmbed, wraps=PatchEmbed):  # type: ignore[call-arg]
@@ -42,6 +42,10 @@ class MutableAttention(ParametrizedModule, Attention, wraps=Attention):  # type:
 
 class MutableMlp(ParametrizedModule, Mlp, wraps=Mlp):  # type: ignore[call-arg]
     """`Mlp` with choices for `embed_dim` and `hidden_features`."""
+
+
+MUTABLE = BlockLayers(MutableLayerNorm, MutableAttention, MutableMlp)
+"""What a block of the model space is made of."""
 
 
 class MutableHead(ParametrizedModule, Head, wraps=Head):  # type: ignore[call-arg]
@@ -98,12 +102,6 @@ class Entangled(MixedOperation):
             part.copy_(tensors[key])
 
 
-def linear(tensors: Mapping[str, Tensor], name: str) -> LinearMap:
-    """The linear map of that name among a plain layer's tensors."""
-    weight, bias = tensors[f"{name}.weight"], tensors[f"{name}.bias"]
-    return lambda x: F.linear(x, weight, bias)
-
-
 class EntangledPatchEmbed(Entangled, PatchEmbed):
     """The first `embed_dim` filters."""
 
@@ -142,8 +140,7 @@ class EntangledLayerNorm(Entangled, nn.LayerNorm):
         return slicing.layer_norm(self._largest, normalized_shape)
 
     def forward_with_args(self, normalized_shape: int, x: Tensor) -> Tensor:
-        tensors = self.sliced(normalized_shape)
-        return F.layer_norm(x, (normalized_shape,), tensors["weight"], tensors["bias"], self.eps)
+        return layer_norm(self.sliced(normalized_shape), self.eps)(x)
 
 
 class EntangledAttention(Entangled, Attention):
@@ -163,8 +160,7 @@ class EntangledAttention(Entangled, Attention):
         self.qkv.weight[:rows, :embed_dim].copy_(interleaved.reshape(rows, embed_dim))
 
     def forward_with_args(self, embed_dim: int, num_heads: int, x: Tensor) -> Tensor:
-        tensors = self.sliced(embed_dim, num_heads)
-        return self.attend(x, linear(tensors, "qkv"), linear(tensors, "proj"), num_heads)
+        return TensorAttention(self.sliced(embed_dim, num_heads), self.token_grid)(x)
 
 
 class EntangledMlp(Entangled, Mlp):
@@ -177,8 +173,7 @@ class EntangledMlp(Entangled, Mlp):
         return slicing.mlp(self._largest, embed_dim, hidden_features)
 
     def forward_with_args(self, embed_dim: int, hidden_features: int, x: Tensor) -> Tensor:
-        tensors = self.sliced(embed_dim, hidden_features)
-        return mlp(x, linear(tensors, "fc1"), linear(tensors, "fc2"))
+        return TensorMlp(self.sliced(embed_dim, hidden_features))(x)
 
 
 class EntangledHead(Entangled, Head):
@@ -191,8 +186,7 @@ class EntangledHead(Entangled, Head):
         return slicing.head(self._largest, in_features)
 
     def forward_with_args(self, in_features: int, x: Tensor) -> Tensor:
-        tensors = self.sliced(in_features)
-        return F.linear(x, tensors["weight"], tensors["bias"])
+        return linear(self.sliced(in_features))(x)
 
 
 ENTANGLED_LAYERS: tuple[type[Entangled], ...] = (

@@ -1,22 +1,15 @@
-"""The plain layers that a finished subnet is made of: pure PyTorch, in timm's layout, ignorant of NNI.
+"""The plain layers around the blocks: pure PyTorch, in timm's layout, ignorant of NNI. Blocks are in
+`block.py`.
 
-The arithmetic of a layer stands once, in a function of its linear maps (`attention`, `mlp`, …). A plain layer
-calls it with its own modules, so that wrappers around them (adapters, quantisation) take effect; the
-supernet's layer in `entangled.py` calls it with slices of the largest weights.
+The arithmetic of a layer stands once, in a function of its tensors (`patch_tokens`, `add_tokens`, …). A plain
+layer calls it with its own parameters, the supernet's layer in `entangled.py` with slices of the largest.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-
-from ..architecture import HEAD_DIM
-from .relative_position import RelativePosition2D, TokenGrid, relative_attention
-
-LinearMap = Callable[[Tensor], Tensor]
 
 
 def patch_tokens(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -50,39 +43,6 @@ def add_tokens(patches: Tensor, cls_token: Tensor, pos_embed: Tensor | None) -> 
     """
     tokens = torch.cat((cls_token.expand(patches.shape[0], -1, -1), patches), dim=1)
     return tokens if pos_embed is None else tokens + pos_embed
-
-
-def attention(
-    x: Tensor,
-    qkv: LinearMap,
-    proj: LinearMap,
-    num_heads: int,
-    key_table: Tensor | None = None,
-    value_table: Tensor | None = None,
-    grid: TokenGrid | None = None,
-) -> Tensor:
-    """Multi-head self-attention, with 2-D relative position where a grid is given.
-
-    Args:
-        x: (batch, tokens, channels).
-        qkv: from the channels to 3 x heads x 64, the queries of all heads first, then keys, then values.
-        proj: from heads x 64 back to the channels.
-        num_heads: heads of 64 channels.
-        key_table, value_table, grid: see `relative_attention`.
-    """
-    batch, tokens, _ = x.shape
-    joined = qkv(x).view(batch, tokens, 3, num_heads, HEAD_DIM)
-    if grid is None or key_table is None or value_table is None:
-        query, key, value = joined.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, 64)
-        attended = F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-    else:
-        attended = relative_attention(joined, key_table, value_table, grid)
-    return proj(attended)
-
-
-def mlp(x: Tensor, fc1: LinearMap, fc2: LinearMap) -> Tensor:
-    """Two linear maps with the exact (erf) GELU between them."""
-    return fc2(F.gelu(fc1(x)))
 
 
 def pool(x: Tensor, global_pool: str) -> Tensor:
@@ -140,68 +100,17 @@ class Tokens(nn.Module):
         return add_tokens(patches, self.cls_token, self.pos_embed)
 
 
-class Attention(nn.Module):
-    """Multi-head self-attention with heads of 64 channels whatever the embedding size (paper section 3.2).
-
-    Args:
-        embed_dim: channels of a token.
-        num_heads: heads; queries, keys and values have 64 x num_heads channels.
-        max_relative_position: farthest offset of the relative position that has a row of its own.
-        token_grid: grid of the patches, shared by the layers; None for no relative position.
-    """
-
-    def __init__(
-        self,
-        embed_dim: int,
-        num_heads: int,
-        max_relative_position: int = 14,
-        token_grid: TokenGrid | None = None,
-    ) -> None:
-        super().__init__()
-        self.num_heads = num_heads
-        self.token_grid = token_grid
-        self.qkv = init_linear(nn.Linear(embed_dim, 3 * HEAD_DIM * num_heads))
-        self.proj = init_linear(nn.Linear(HEAD_DIM * num_heads, embed_dim))
-        if token_grid is not None:
-            self.rel_pos_embed_k = RelativePosition2D(max_relative_position)
-            self.rel_pos_embed_v = RelativePosition2D(max_relative_position)
-
-    def attend(self, x: Tensor, qkv: LinearMap, proj: LinearMap, num_heads: int) -> Tensor:
-        """Attention with this layer's relative position and the given linear maps, see `attention`."""
-        if self.token_grid is None:
-            return attention(x, qkv, proj, num_heads)
-        key_table, value_table = self.rel_pos_embed_k(self.token_grid), self.rel_pos_embed_v(self.token_grid)
-        return attention(x, qkv, proj, num_heads, key_table, value_table, self.token_grid)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, embed_dim) to the same shape."""
-        return self.attend(x, self.qkv, self.proj, self.num_heads)
-
-
-class Mlp(nn.Module):
-    """The feed-forward part of a block.
-
-    Args:
-        embed_dim: channels of a token.
-        hidden_features: channels between the two linear maps.
-    """
-
-    def __init__(self, embed_dim: int, hidden_features: int) -> None:
-        super().__init__()
-        self.fc1 = init_linear(nn.Linear(embed_dim, hidden_features))
-        self.fc2 = init_linear(nn.Linear(hidden_features, embed_dim))
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, embed_dim) to the same shape."""
-        return mlp(x, self.fc1, self.fc2)
-
-
 class Head(nn.Linear):
     """The linear classifier, initialised as published."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__(in_features, out_features)
         init_linear(self)
+
+
+def masked(x: Tensor, mask: Tensor | None) -> Tensor:
+    """A branch with what `DropPath.mask` gives."""
+    return x if mask is None else x * mask
 
 
 class DropPath(nn.Module):
@@ -224,32 +133,11 @@ class DropPath(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, ...) to the same shape."""
-        mask = self.mask(x)
-        return x if mask is None else x * mask
+        return masked(x, self.mask(x))
 
     def extra_repr(self) -> str:
         """The rate, in the printed module."""
         return f"rate={self.rate:g}"
-
-
-class Block(nn.Module):
-    """A pre-norm transformer layer: x + attention(norm(x)), then x + mlp(norm(x)).
-
-    Takes its parts ready made, because the supernet has other ones in the same places.
-    """
-
-    def __init__(
-        self, norm1: nn.Module, attn: nn.Module, norm2: nn.Module, mlp: nn.Module, drop_path: float = 0.0
-    ) -> None:
-        super().__init__()
-        self.norm1, self.attn = norm1, attn
-        self.norm2, self.mlp = norm2, mlp
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, embed_dim) to the same shape."""
-        x = x + self.drop_path(self.attn(self.norm1(x)))
-        return x + self.drop_path(self.mlp(self.norm2(x)))
 
 
 def drop_path_rates(rate: float, depth: int) -> list[float]:

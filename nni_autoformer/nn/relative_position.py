@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -40,6 +40,23 @@ benchmarks/RESULTS.md.
 """
 
 
+class Grid(NamedTuple):
+    """The tables of a grid of patches, in the form that functions take; `TokenGrid` has built them."""
+
+    rows: int
+    columns: int
+    row_offsets: Tensor
+    """(2 rows - 1,): the learned table's row for each offset, from the most negative."""
+    column_offsets: Tensor
+    """(2 columns - 1,)"""
+    one_hot: Tensor
+    """(1 + patches, width): row | column | class token | padding"""
+    offset_of: Tensor
+    """(1 + patches, width): for a query and a channel the offset between them"""
+    channel_of: Tensor
+    """(1 + patches, offsets): for a query and an offset the channel that far away"""
+
+
 class TokenGrid(nn.Module):
     """Index and one-hot tables of a grid of patches, built once and shared by all layers of a network.
 
@@ -50,11 +67,12 @@ class TokenGrid(nn.Module):
         max_relative_position: L, the offset beyond which a patch counts as this far.
     """
 
-    row_offsets: Tensor  # (2 rows - 1,): the learned table's row for each offset, from the most negative
-    column_offsets: Tensor  # (2 columns - 1,)
-    one_hot: Tensor  # (1 + patches, width): row | column | class token | padding
-    offset_of: Tensor  # (1 + patches, width): for a query and a channel the offset between them
-    channel_of: Tensor  # (1 + patches, offsets): for a query and an offset the channel that far away
+    if TYPE_CHECKING:  # TorchScript reads a class's annotations and cannot resolve postponed ones
+        row_offsets: Tensor
+        column_offsets: Tensor
+        one_hot: Tensor
+        offset_of: Tensor
+        channel_of: Tensor
 
     def __init__(self, grid_size: tuple[int, int], max_relative_position: int) -> None:
         super().__init__()
@@ -70,6 +88,30 @@ class TokenGrid(nn.Module):
         }
         for name, table in tables.items():
             self.register_buffer(name, table, persistent=False)
+
+    def tables(self) -> Grid:
+        """The tables as they are now, wherever the module has moved."""
+        return Grid(
+            self.rows,
+            self.columns,
+            self.row_offsets,
+            self.column_offsets,
+            self.one_hot,
+            self.offset_of,
+            self.channel_of,
+        )
+
+
+def build_token_grid(
+    grid_size: tuple[int, int], max_relative_position: int, relative_position: bool = True
+) -> TokenGrid | None:
+    """The grid that the layers of a network share.
+
+    Args:
+        grid_size, max_relative_position: see `TokenGrid`.
+        relative_position: False for a network without relative position, which needs no grid.
+    """
+    return TokenGrid(grid_size, max_relative_position) if relative_position else None
 
 
 def _padded_width(used: int) -> int:
@@ -124,14 +166,14 @@ class RelativePosition2D(nn.Module):
         nn.init.trunc_normal_(self.embeddings_table_v, std=0.02)
         nn.init.trunc_normal_(self.embeddings_table_h, std=0.02)
 
-    def forward(self, grid: TokenGrid) -> Tensor:
+    def forward(self, grid: Grid) -> Tensor:
         """A vector for each offset that the grid has: 2 rows - 1 vertical ones, 2 columns - 1 horizontal
         ones, each from the most negative, and the class token's, (2 rows + 2 columns - 1, 64).
         """
         return offset_table(self.embeddings_table_v, self.embeddings_table_h, grid)
 
 
-def offset_table(vertical: Tensor, horizontal: Tensor, grid: TokenGrid) -> Tensor:
+def offset_table(vertical: Tensor, horizontal: Tensor, grid: Grid) -> Tensor:
     """What `RelativePosition2D` gives, from its two tables."""
     return torch.cat(
         (vertical[grid.row_offsets], horizontal[grid.column_offsets], vertical[:1] + horizontal[:1])
@@ -162,7 +204,7 @@ def attention_kernel(name: str) -> Iterator[None]:
         _kernel = before
 
 
-def relative_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: TokenGrid) -> Tensor:
+def relative_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: Grid) -> Tensor:
     """Attention with 2-D relative position on keys and values, by the kernel that suits device and size.
 
     Args:
@@ -193,7 +235,7 @@ def _explicit_is_best(qkv: Tensor) -> bool:
     )
 
 
-def fused_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: TokenGrid) -> Tensor:
+def fused_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: Grid) -> Tensor:
     """`relative_attention` in one call of `scaled_dot_product_attention`."""
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, 64)
     one_hot = grid.one_hot.to(qkv.dtype).expand(*query.shape[:2], -1, -1)
@@ -214,7 +256,7 @@ def fused_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: T
     return result.transpose(1, 2).flatten(2)
 
 
-def _padded(table: Tensor, grid: TokenGrid) -> Tensor:
+def _padded(table: Tensor, grid: Grid) -> Tensor:
     return F.pad(table, (0, 0, 0, grid.channel_of.shape[1] - len(table)))
 
 

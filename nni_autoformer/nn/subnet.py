@@ -9,8 +9,9 @@ from torch import Tensor, nn
 
 from ..architecture import Architecture
 from ..space import ModelConfig
-from .layers import Attention, Block, Head, Mlp, PatchEmbed, Tokens, add_tokens, drop_path_rates, pool
-from .relative_position import TokenGrid
+from .block import build_blocks
+from .layers import Head, PatchEmbed, Tokens, add_tokens, drop_path_rates, pool
+from .relative_position import TokenGrid, build_token_grid
 
 
 class Subnet(nn.Module):
@@ -45,18 +46,8 @@ class Subnet(nn.Module):
         tokens = Tokens(embed_dim, model.num_patches, model.absolute_position)
         self.cls_token, self.pos_embed = tokens.cls_token, tokens.pos_embed
         grid = token_grid or _grid(model)
-        rates = drop_path_rates(drop_path_rate, supernet_depth or architecture.depth)
-        self.blocks = nn.Sequential(
-            *(
-                Block(
-                    nn.LayerNorm(embed_dim),
-                    Attention(embed_dim, heads, model.max_relative_position, grid),
-                    nn.LayerNorm(embed_dim),
-                    Mlp(embed_dim, hidden),
-                    rate,
-                )
-                for heads, hidden, rate in zip(architecture.num_heads, architecture.hidden_features, rates)
-            )
+        self.blocks = build_blocks(
+            architecture, model.max_relative_position, grid, drop_path_rate, supernet_depth
         )
         self.norm = nn.LayerNorm(embed_dim)
         self.head = Head(embed_dim, model.num_classes)
@@ -122,4 +113,4 @@ class Subnet(nn.Module):
 
 
 def _grid(model: ModelConfig) -> TokenGrid | None:
-    return TokenGrid(model.grid_size, model.max_relative_position) if model.relative_position else None
+    return build_token_grid(model.grid_size, model.max_relative_position, model.relative_position)

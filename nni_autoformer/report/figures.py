@@ -15,8 +15,8 @@ from matplotlib import pyplot as plt
 
 from ..complexity import COSTS
 from ..files import replacing
-from ..search.evolution import Evolution
 from ..search.random_subnets import standard_error
+from ..search.searcher import Searcher
 from .labels import Label, place_labels
 from .results import Result, Series, pareto
 
@@ -58,15 +58,15 @@ def _figure(path: str | Path, size: tuple[float, float]) -> Iterator[tuple[Any, 
             plt.close(figure)
 
 
-def draw_candidates(evolution: Evolution, path: str | Path) -> None:
+def draw_candidates(searcher: Searcher, path: str | Path) -> None:
     """Accuracy on the selection images against parameters: all candidates, the limits and the winner.
 
     Args:
-        evolution: a search with at least one answer.
+        searcher: a search with at least one answer.
         path: a `.png`, `.pdf` or `.svg` file, written by rename.
     """
-    model = evolution.space.model
-    ranking = evolution.ranking()
+    model = searcher.space.model
+    ranking = searcher.ledger.ranking()
     count = COSTS["params"].value
     sizes = [count(candidate.architecture, model) / 1e6 for candidate, _ in ranking]
     accuracies = [accuracy for _, accuracy in ranking]
@@ -84,12 +84,12 @@ def draw_candidates(evolution: Evolution, path: str | Path) -> None:
             bar = figure.colorbar(points, label="generation")
             bar.locator = matplotlib.ticker.MaxNLocator(integer=True)
             bar.update_ticks()
-        for limit, name in zip(evolution.limits["params"], ("min", "max")):
+        for limit, name in zip(searcher.limits["params"], ("min", "max")):
             if limit is not None:
                 axes.axvline(limit, color="0.35", linestyle="--", linewidth=1, label=f"{name} {limit:g} M")
         _star(axes, sizes[0], accuracies[0], "crimson", f"winner: {_told(accuracies[0], sizes[0] * 1e6)}")
         _name_axes(axes, "params", "selection")
-        axes.set_title(f"{len(ranking):,} subnets of '{evolution.space.name}' with inherited weights")
+        axes.set_title(f"{len(ranking):,} subnets of '{searcher.space.name}' with inherited weights")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
 

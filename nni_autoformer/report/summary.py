@@ -9,8 +9,8 @@ from typing import Any
 
 from ..complexity import COSTS, cost_rows
 from ..files import write_text
-from ..search.evolution import Evolution
 from ..search.random_subnets import standard_error, standing
+from ..search.searcher import Searcher
 from ..space import SearchSpace
 
 SUMMARY_FILE = "summary.txt"
@@ -36,14 +36,15 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def search_rows(evolution: Evolution) -> list[tuple[str, str]]:
+def search_rows(searcher: Searcher) -> list[tuple[str, str]]:
     """What a search found."""
-    candidate, accuracy = evolution.best()
-    architecture, model = candidate.architecture, evolution.space.model
-    failed = [("candidates given up", f"{evolution.failed:,}")] if evolution.failed else []
+    ledger, space = searcher.ledger, searcher.space
+    candidate, accuracy = ledger.best()
+    architecture, model = candidate.architecture, space.model
+    failed = [("candidates given up", f"{ledger.failed:,}")] if ledger.failed else []
     return [
-        ("search space", f"{evolution.space.name}, {evolution.space.size:,} subnets"),
-        ("candidates evaluated", f"{evolution.told + evolution.stopped:,}"),
+        ("search space", f"{space.name}, {space.size:,} subnets"),
+        ("candidates evaluated", f"{ledger.told + ledger.stopped:,}"),
         *failed,
         ("best architecture", str(architecture)),
         *cost_rows(architecture, model),

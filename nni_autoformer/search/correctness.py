@@ -56,18 +56,10 @@ class Correctness:
         for name in ("first", "five", "seen", "stopped"):
             setattr(self, name, getattr(self, name)[kept])
 
-    def metric(self, architecture: Architecture) -> dict[str, Any]:
-        """Top-1 and top-5 in percent of the images that a subnet has seen, how many these are, and whether it
-        was stopped there.
-        """
-        row = self.architectures.index(architecture)
+    def shares(self, row: int) -> tuple[float, float, int]:
+        """Top-1 and top-5 of a subnet in percent of the images that it has seen, and how many these are."""
         seen = int(self.seen[row])
-        metric = {
-            "top1": 100 * int(self.first[row].sum()) / seen,
-            "top5": 100 * int(self.five[row].sum()) / seen,
-            "images": seen,
-        }
-        return metric | ({"stopped": True} if self.stopped[row] else {})
+        return 100 * int(self.first[row].sum()) / seen, 100 * int(self.five[row].sum()) / seen, seen
 
     def save(self, path: Path) -> None:
         """Write all of it, by rename."""

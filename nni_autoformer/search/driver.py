@@ -1,4 +1,4 @@
-"""What stands between the evolution and whoever runs its trials: a memory, and patience with failures."""
+"""What stands between a search algorithm and who runs its trials: a memory, and patience with failures."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import Any
 
 from ..architecture import Architecture
 from ..errors import ConfigError
-from .evolution import Answer, Candidate, Evolution
 from .folder import SearchFolder
+from .ledger import Candidate, Entry, Ledger, Status
+from .searcher import Answer, Searcher
 
 RETRIES = 2
 """How often a failing trial is run again before its candidate is given up."""
@@ -24,11 +25,11 @@ GRACE = 10.0
 
 
 class SearchDriver:
-    """An evolution whose trials run somewhere else, in several threads or processes; safe to call from any
+    """A search whose trials run somewhere else, in several threads or processes; safe to call from any
     thread.
 
     Args:
-        evolution: what is searched.
+        searcher: what proposes.
         folder: where the state goes after every answer, by rename; None keeps it in memory.
         retries: how often a failing trial is run again before its candidate is given up.
         on_answer: called after every answer.
@@ -38,23 +39,25 @@ class SearchDriver:
 
     def __init__(
         self,
-        evolution: Evolution,
+        searcher: Searcher,
         folder: str | Path | None = None,
         retries: int = RETRIES,
-        on_answer: Callable[[Evolution], Any] | None = None,
+        on_answer: Callable[[Any], Any] | None = None,
         remember_proposals: bool = False,
     ) -> None:
         if retries < 0:
             raise ConfigError(f"--retries is {retries}; it should be 0 or more.")
-        self.evolution = evolution
-        self.folder = None if folder is None else SearchFolder(folder, evolution)
+        self.searcher = searcher
+        self.folder = None if folder is None else SearchFolder(folder, searcher)
         self.retries = retries
         self.on_answer = on_answer
         self.remember_proposals = remember_proposals
         self._lock = threading.RLock()
-        self._again: list[Candidate] = []
-        self._failures: dict[int, int] = {}
-        self._ended: dict[int, tuple[Candidate, float]] = {}  # ended well, the result is not there yet
+
+    @property
+    def ledger(self) -> Ledger:
+        """All candidates and their answers."""
+        return self.searcher.ledger
 
     def resume(self) -> bool:
         """Go on with the search that the folder holds, if it holds one; True if so."""
@@ -62,28 +65,23 @@ class SearchDriver:
             return self.folder is not None and self.folder.resume()
 
     def next(self) -> Candidate | Answer:
-        """The next trial to run, a failed one first; or that there is none now, or none any more."""
+        """The next trial to run, one to be run again first; or that there is none now, or none any more."""
         with self._lock:
             self._give_up_waiting()
-            if self._again:
-                return self._again.pop(0)
-            candidate = self.evolution.ask()
-            if candidate is Answer.DONE and self._ended:
-                return Answer.WAIT
-            if isinstance(candidate, Candidate) and self.remember_proposals and self.folder is not None:
+            step = self.searcher.ask()
+            if isinstance(step, Candidate) and self.remember_proposals and self.folder is not None:
                 self.folder.save()
-            return candidate
+            return step
 
     def running(self, architecture: Architecture) -> Candidate | None:
         """The candidate of a trial that somebody else has taken up again after a resume; it is not proposed
         again. None for an architecture that was never proposed, or that has its answer.
         """
         with self._lock:
-            candidate = self.evolution.candidate_of(architecture)
-            if candidate is None or self.evolution.has_answer(candidate.number):
+            entry = self.ledger.find(architecture)
+            if entry is None or entry.status.answered:
                 return None
-            self.evolution.skip(candidate.number)
-            return candidate
+            return self.ledger.start(entry.candidate.number)
 
     def answer(self, candidate: Candidate, metric: float | Mapping[str, Any]) -> bool:
         """Take a trial's result; False if its candidate had an answer already.
@@ -94,17 +92,7 @@ class SearchDriver:
         """
         details = dict(metric) if isinstance(metric, Mapping) else {"default": metric}
         accuracy = float(details.pop("default"))
-        with self._lock:
-            self._ended.pop(candidate.number, None)
-            if self.evolution.has_answer(candidate.number):
-                return False
-            self._again = [waiting for waiting in self._again if waiting.number != candidate.number]
-            self.evolution.tell(candidate.number, accuracy)
-            if self.folder is not None:
-                self.folder.record(candidate, accuracy, details)
-        if self.on_answer is not None:
-            self.on_answer(self.evolution)
-        return True
+        return self._take(candidate, lambda number: self.ledger.tell(number, accuracy, details))
 
     def stopped(self, candidate: Candidate, details: Mapping[str, Any]) -> bool:
         """Take that a candidate was stopped early; False if it had an answer already.
@@ -113,14 +101,17 @@ class SearchDriver:
             candidate: what was evaluated.
             details: what was measured until then.
         """
+        return self._take(candidate, lambda number: self.ledger.stop(number, details))
+
+    def _take(self, candidate: Candidate, write: Callable[[int], Entry]) -> bool:
         with self._lock:
-            if self.evolution.has_answer(candidate.number):
+            if self.ledger[candidate.number].status.answered:
                 return False
-            self.evolution.stop(candidate.number)
+            entry = write(candidate.number)
             if self.folder is not None:
-                self.folder.record_stopped(candidate, details)
+                self.folder.record(entry)
         if self.on_answer is not None:
-            self.on_answer(self.evolution)
+            self.on_answer(self.searcher)
         return True
 
     def ended(self, candidate: Candidate, success: bool) -> None:
@@ -131,40 +122,39 @@ class SearchDriver:
             success: whether it ended well; then its result is waited for a while.
         """
         with self._lock:
-            if self.evolution.has_answer(candidate.number):
+            entry = self.ledger[candidate.number]
+            if entry.status.answered:
                 return
             if success:
-                self._ended[candidate.number] = (candidate, time.monotonic() + GRACE)
+                entry.deadline = time.monotonic() + GRACE
             else:
-                self._failed(candidate)
+                self._failed(entry)
 
     def _give_up_waiting(self) -> None:
         now = time.monotonic()
-        for number, (candidate, deadline) in list(self._ended.items()):
-            if now > deadline:
-                del self._ended[number]
-                self._failed(candidate)
+        for entry in self.ledger.of(Status.RUNNING):
+            if entry.deadline is not None and now > entry.deadline:
+                self._failed(entry)
 
-    def _failed(self, candidate: Candidate) -> None:
-        times = self._failures.get(candidate.number, 0) + 1
-        self._failures[candidate.number] = times
-        if times <= self.retries:
-            self._again.append(candidate)
+    def _failed(self, entry: Entry) -> None:
+        entry.attempts += 1
+        number = entry.candidate.number
+        if entry.attempts <= self.retries:
+            self.ledger.reopen(number)
             return
-        self.evolution.fail(candidate.number)
+        self.ledger.fail(number)
         if self.folder is not None:
-            self.folder.record_failure(candidate)
+            self.folder.record(entry)
 
     @property
     def hopeless(self) -> bool:
         """Whether trials fail whatever they evaluate."""
         with self._lock:
-            evolution = self.evolution
-            return evolution.told == 0 and evolution.failed >= min(HOPELESS, evolution.planned)
+            return self.ledger.told == 0 and self.ledger.failed >= min(HOPELESS, self.searcher.planned)
 
     def hopeless_error(self, trial_error: str) -> ConfigError:
         """The sentence that ends a search whose trials all fail."""
         return ConfigError(
-            f"every trial has failed ({self.evolution.failed} candidates, {1 + self.retries} times each); "
+            f"every trial has failed ({self.ledger.failed} candidates, {1 + self.retries} times each); "
             f"the first one's error: {trial_error or 'it left none'}"
         )

@@ -79,4 +79,11 @@ class Evaluation:
         from .evaluator import SubnetEvaluator
 
         run = header.run
-        return SubnetEvaluator(images, run["mean"], run["std"], self.batch_size, self.device, self.precision)  # type: ignore[arg-type]
+        return SubnetEvaluator(
+            images,
+            run.mean or (),
+            run.std or (),
+            self.batch_size,  # type: ignore[arg-type]
+            self.device,
+            self.precision,
+        )

@@ -1,10 +1,8 @@
-"""Accuracy of subnets with inherited weights: no copy per candidate, images decoded once, and what candidates
-of a generation have in common computed once.
-"""
+"""Accuracy of subnets with inherited weights: no copy per candidate, images decoded once."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -28,8 +26,8 @@ class SubnetEvaluator(Evaluator):
 
     Within a supernet's own experiment it chooses the subnet on the live supernet, where NNI would copy the
     supernet for every candidate. A trial reports top-1 as its metric, top-5 beside it; `evaluate` is for any
-    network, outside of NNI too. `EvolutionStrategy` has a whole generation evaluated at once beforehand, see
-    `Generations`; a trial then only reports.
+    network, outside of NNI too. `EvolutionStrategy` has a whole generation evaluated at once, see
+    `GenerationEngine`.
 
     Args:
         images: the selection set, decoded.
@@ -53,7 +51,6 @@ class SubnetEvaluator(Evaluator):
         self.batch_size = batch_size
         self.device = pick_device(device)
         self.precision = precision
-        self._known: dict[Architecture, dict[str, Any]] = {}
 
     def evaluate(
         self, model: nn.Module, on_batch: Callable[[int, Callable[[], float]], Any] | None = None
@@ -79,26 +76,15 @@ class SubnetEvaluator(Evaluator):
             return Batches.of(self.batch_size, network.architecture, network.model, self.device)
         return Batches(PLAIN if self.batch_size == "auto" else self.batch_size)
 
-    def knows(self, metrics: Mapping[Architecture, Mapping[str, Any]]) -> None:
-        """Take what has been measured beforehand, for the next trials to report.
-
-        Args:
-            metrics: 'top1', 'top5' and 'images' of each; with 'stopped' it is no final result.
-        """
-        self._known = {architecture: dict(metric) for architecture, metric in metrics.items()}
-
     def _execute(self, model: ExecutableModelSpace) -> dict[str, Any]:
         supernet = supernet_of(model)
         if supernet is None:
-            metric = asdict(self.evaluate(model.executable_model()))
-        elif (architecture := Architecture.from_sample(model.sample)) in self._known:
-            metric = self._known.pop(architecture)
+            accuracy = self.evaluate(model.executable_model())
         else:
-            supernet.set_architecture(architecture)
-            metric = asdict(self.evaluate(supernet))
-        metric = {"default": metric["top1"], **metric}
-        # as with NNI's assessors: a trial that was stopped early leaves its running result, and no final one
-        (nni.report_intermediate_result if metric.get("stopped") else nni.report_final_result)(metric)
+            supernet.set_architecture(Architecture.from_sample(model.sample))
+            accuracy = self.evaluate(supernet)
+        metric = {"default": accuracy.top1, **asdict(accuracy)}
+        nni.report_final_result(metric)
         return metric
 
     def extra_repr(self) -> str:

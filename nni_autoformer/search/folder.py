@@ -10,7 +10,8 @@ from typing import Any
 
 from ..complexity import cost_rows, costs_of
 from ..files import read_json, write_text
-from .evolution import Candidate, Evolution
+from .ledger import Entry, Status
+from .searcher import Searcher
 
 STATE_FILE = "search.json"
 CANDIDATES_FILE = "candidates.jsonl"
@@ -26,13 +27,12 @@ class SearchFolder:
 
     Args:
         folder: where the files go; made if it is missing.
-        evolution: the search.
+        searcher: the search, whose ledger is written.
     """
 
-    def __init__(self, folder: str | Path, evolution: Evolution) -> None:
+    def __init__(self, folder: str | Path, searcher: Searcher) -> None:
         self.folder = Path(folder)
-        self.evolution = evolution
-        self._details: dict[str, dict[str, Any]] = {}
+        self.searcher = searcher
         self._together = False
 
     def resume(self) -> bool:
@@ -47,46 +47,21 @@ class SearchFolder:
             (self.folder / CANDIDATES_FILE).unlink(missing_ok=True)
             return False
         state = read_json(path)
-        self.evolution.load_state_dict(state["evolution"])
-        self._details = state["details"]
-        rows = [self._row(*entry) for entry in self.evolution.ranking()]
-        rows += [self._failure_row(candidate) for candidate in self.evolution.given_up()]
-        rows += [self._row(candidate, None) for candidate in self.evolution.stopped_early()]
-        rows.sort(key=lambda row: row["number"])
+        self.searcher.load_state_dict(state["evolution"])
+        for number, details in state["details"].items():
+            self.searcher.ledger[int(number)].details = details
+        rows = [self._row(entry) for entry in self.searcher.ledger if entry.status.answered]
         write_text(self.folder / CANDIDATES_FILE, "".join(json.dumps(row) + "\n" for row in rows))
         return True
 
-    def record(self, candidate: Candidate, accuracy: float, details: Mapping[str, Any]) -> None:
-        """Store an answer that the search has just been told.
-
-        Args:
-            candidate: what was evaluated.
-            accuracy: what the search ranks by.
-            details: whatever else was measured; goes to the candidate's line.
-        """
-        self._details[str(candidate.number)] = dict(details)
+    def record(self, entry: Entry) -> None:
+        """Store an answer that the ledger has just got."""
         self.save()
-        self._append(self._row(candidate, accuracy))
-
-    def record_failure(self, candidate: Candidate) -> None:
-        """Store that a candidate has been given up."""
-        self.save()
-        self._append(self._failure_row(candidate))
-
-    def record_stopped(self, candidate: Candidate, details: Mapping[str, Any]) -> None:
-        """Store that a candidate has been stopped early.
-
-        Args:
-            candidate: what was evaluated.
-            details: with 'stopped', and what was measured until then; go to the candidate's line.
-        """
-        self._details[str(candidate.number)] = dict(details)
-        self.save()
-        self._append(self._row(candidate, None))
+        self._append(self._row(entry))
 
     def image_evaluations(self) -> int:
         """How many images all candidates have seen together."""
-        return sum(details.get("images", 0) for details in self._details.values())
+        return sum(entry.details.get("images", 0) for entry in self.searcher.ledger)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -104,7 +79,9 @@ class SearchFolder:
         """Write the state, by rename."""
         if self._together:
             return
-        state = {"evolution": self.evolution.state_dict(), "details": self._details}
+        ledger = self.searcher.ledger
+        details = {str(entry.candidate.number): entry.details for entry in ledger if entry.details}
+        state = {"evolution": self.searcher.state_dict(), "details": details}
         # in one line: Python indents ten times slower, and this is written after every answer
         write_text(self.folder / STATE_FILE, json.dumps(state) + "\n")
 
@@ -114,28 +91,28 @@ class SearchFolder:
 
     def write_best(self) -> None:
         """Write the best architecture as YAML, with what is known of it at the top."""
-        candidate, accuracy = self.evolution.best()
-        architecture, model = candidate.architecture, self.evolution.space.model
-        costs = ", ".join(f"{count} {title}" for title, count in cost_rows(architecture, model))
-        evaluated = self.evolution.told + self.evolution.stopped
+        ledger, space = self.searcher.ledger, self.searcher.space
+        candidate, accuracy = ledger.best()
+        costs = ", ".join(
+            f"{count} {title}" for title, count in cost_rows(candidate.architecture, space.model)
+        )
         comment = (
-            f"Best of {evaluated} candidates in the space '{self.evolution.space.name}': "
+            f"Best of {ledger.told + ledger.stopped} candidates in the space '{space.name}': "
             f"{accuracy:.2f} % on the selection images,\n"
             f"{costs} (candidate {candidate.number})."
         )
         candidate.architecture.to_yaml(self.folder / BEST_FILE, comment)
 
-    def _failure_row(self, candidate: Candidate) -> dict[str, Any]:
-        return self._row(candidate, None) | {"failed": True}
-
-    def _row(self, candidate: Candidate, accuracy: float | None) -> dict[str, Any]:
-        architecture, model = candidate.architecture, self.evolution.space.model
-        return {
+    def _row(self, entry: Entry) -> dict[str, Any]:
+        candidate = entry.candidate
+        row = {
             "number": candidate.number,
             "generation": candidate.generation,
             "origin": candidate.origin,
-            "architecture": architecture.to_dict(),
-            **costs_of(architecture, model),
-            "accuracy": accuracy,
-            **self._details.get(str(candidate.number), {}),
+            "architecture": candidate.architecture.to_dict(),
+            **costs_of(candidate.architecture, self.searcher.space.model),
+            "accuracy": entry.accuracy,
+            **entry.details,
         }
+        marks = {Status.FAILED: {"failed": True}, Status.STOPPED: {"stopped": True}}
+        return row | marks.get(entry.status, {})

@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -18,11 +18,12 @@ from ..data.pixels import normalise
 from ..devices import AUTOCAST
 from ..files import digest
 from ..model import AutoFormer
-from .accuracy import named_right
+from .accuracy import Accuracy, named_right
 from .batch_size import Batches
 from .correctness import Correctness
-from .evolution import Candidate, Evolution
+from .ledger import Status
 from .racing import Race, Racing, balanced_order
+from .searcher import Searcher
 from .shared_forward import SharedForward, Slices
 
 if TYPE_CHECKING:
@@ -39,6 +40,19 @@ PARTS = 32
 """A generation may be saved after about so many parts of the images."""
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What has become of a candidate.
+
+    Attributes:
+        status: done, or stopped.
+        accuracy: on the images that it has seen: all of them, unless it was stopped.
+    """
+
+    status: Status
+    accuracy: Accuracy
+
+
 class Generations:
     """Evaluates the candidates of a search on a live supernet, a generation at a time.
 
@@ -49,7 +63,7 @@ class Generations:
     Args:
         supernet: a trained supernet; is moved to the evaluator's device and set to evaluation mode.
         evaluator: the images, and where and how to compute.
-        evolution: the search; knows the best so far.
+        searcher: the search; knows the best so far.
         folder: where outcomes are saved; None keeps them in memory.
         racing: stop candidates early; None evaluates each on all images.
         progress: show a bar per generation.
@@ -59,16 +73,16 @@ class Generations:
         self,
         supernet: AutoFormer,
         evaluator: SubnetEvaluator,
-        evolution: Evolution,
+        searcher: Searcher,
         folder: Path | None = None,
         racing: Racing | None = None,
         progress: bool = True,
     ) -> None:
-        self.evaluator, self.evolution, self.racing = evaluator, evolution, racing
+        self.evaluator, self.searcher, self.racing = evaluator, searcher, racing
         self._slices = Slices(supernet.to(evaluator.device).eval())
         self.path = None if folder is None else folder / OUTCOMES_FILE
         self.progress = progress
-        images, space, seed = evaluator.images, supernet.space, evolution.config.seed
+        images, space, seed = evaluator.images, supernet.space, searcher.seed
         self._order = (
             None if racing is None else torch.from_numpy(balanced_order(images.targets.numpy(), seed))
         )
@@ -87,19 +101,14 @@ class Generations:
             evaluator.batch_size, space.architecture("largest"), space.model, evaluator.device
         )
 
-    def evaluate(self, candidates: Sequence[Candidate]) -> dict[Architecture, dict[str, Any]]:
+    def evaluate(self, architectures: Sequence[Architecture]) -> list[Verdict]:
         """Evaluate candidates of one generation: all that it still has to evaluate.
-
-        Returns:
-            For each architecture what `Correctness.metric` gives.
 
         Raises:
             ConfigError: the device has too little memory.
         """
-        generation = candidates[0].generation
-        architectures = [candidate.architecture for candidate in candidates]
-        best = [] if self.racing is None else self.evolution.parents()
-        told = [c.architecture for c, _ in self.evolution.ranking() if c.generation == generation]
+        generation, told = self._generation_of(architectures[0])
+        best = [] if self.racing is None else self.searcher.incumbents()
         self.outcomes.keep({*best, *told, *architectures})
         best_rows, rows = self.outcomes.rows(best), self.outcomes.rows(architectures)
         self._slices.forget_unused()
@@ -110,7 +119,20 @@ class Generations:
             else:
                 self._race(self.racing, rows, best_rows, generation)
             self._save()
-        return {architecture: self.outcomes.metric(architecture) for architecture in architectures}
+        return [self._verdict(row) for row in rows.tolist()]
+
+    def _generation_of(self, architecture: Architecture) -> tuple[int, list[Architecture]]:
+        """Number of the generation that a candidate is of, and who of it has an accuracy already."""
+        ledger = self.searcher.ledger
+        entry = ledger.find(architecture)
+        assert entry is not None
+        number = entry.candidate.generation
+        done = [entry.candidate for entry in ledger.of(Status.DONE)]
+        return number, [candidate.architecture for candidate in done if candidate.generation == number]
+
+    def _verdict(self, row: int) -> Verdict:
+        status = Status.STOPPED if self.outcomes.stopped[row] else Status.DONE
+        return Verdict(status, Accuracy(*self.outcomes.shares(row)))
 
     def _open(self, rows: np.ndarray) -> np.ndarray:
         outcomes = self.outcomes
@@ -124,8 +146,7 @@ class Generations:
     def _race(self, racing: Racing, rows: np.ndarray, best: np.ndarray, generation: int) -> None:
         """Race on; looks that a killed search has had already stop nobody a second time."""
         outcomes = self.outcomes
-        keep = self.evolution.config.num_parents
-        judge = Race(racing, keep, outcomes.images, outcomes.first[best])
+        judge = Race(racing, self.searcher.keep, outcomes.images, outcomes.first[best])
         with self._bar(self._open(rows), f"generation {generation}") as bar:
             for look in racing.looks(outcomes.images):
                 active = rows[~outcomes.stopped[rows]]

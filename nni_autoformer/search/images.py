@@ -84,7 +84,7 @@ class EvaluationImages:
                 normalised.
         """
         run = header.run
-        if "mean" not in run or "std" not in run:
+        if run.mean is None or run.std is None:
             raise ConfigError(
                 f"{self.checkpoint}: the checkpoint's header does not say how images are normalised (mean, "
                 "std)."

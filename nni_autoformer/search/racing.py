@@ -29,11 +29,12 @@ assumes. Whoever is not stopped, the winner among them, sees every image.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 
 import numpy as np
+from scipy.stats import hypergeom
 
 from ..errors import ConfigError
 from ..randomness import generator
@@ -43,6 +44,9 @@ LOOKS = (1 / 16, 1 / 8, 3 / 16, 1 / 4, 3 / 8, 1 / 2, 5 / 8, 3 / 4, 7 / 8)
 
 BOUND_SHARE = 0.1
 """Share of a comparison's error that the bound on the number of differing images has."""
+
+TIE = 1 + 1e-10
+"""A probability is as small as the error also where it is equal to it before rounding."""
 
 
 @dataclass(frozen=True)
@@ -121,68 +125,66 @@ class Race:
         theirs = (1 - ours) @ rivals.astype(np.float32).T
         differing = theirs + ours @ (1 - rivals.astype(np.float32)).T
         theirs, differing = theirs.astype(int), differing.astype(int)
-        counts, where = np.unique(differing, return_inverse=True)
-        table = np.array([needed(int(count), seen, self.images, self._error) for count in counts])
-        better = theirs >= table[where].reshape(differing.shape)
+        better = theirs >= needed(differing, seen, self.images, self._error)
         beaten = better.sum(axis=1) >= self.keep
         return beaten if self._last is None else beaten | better[:, len(right) + self._last]
 
 
-@lru_cache(maxsize=100_000)
-def needed(differing: int, seen: int, images: int, error: float) -> int:
+_needed: dict[tuple[int, int, float], dict[int, int]] = defaultdict(dict)
+"""Answers of `needed` by its other arguments; the same questions return in every generation."""
+
+
+def needed(differing: int | np.ndarray, seen: int, images: int, error: float) -> np.ndarray:
     """How many of the differing images have to be the rival's for the verdict that it is better on the whole
     set; more than there are, if nothing can tell yet.
 
     Args:
-        differing: images among those seen that exactly one of the two names right.
+        differing: images among those seen that exactly one of the two names right; of any shape.
         seen: images seen.
         images: of the whole set.
         error: largest probability of the verdict if the rival is not better.
+
+    Returns:
+        Integers of the shape of `differing`.
     """
+    counts, known = np.asarray(differing), _needed[seen, images, error]
+    new = [count for count in set(counts.ravel().tolist()) if count not in known]
+    if new:
+        known.update(zip(new, _smallest_majorities(np.array(new), seen, images, error).tolist()))
+    return np.array([known[count] for count in counts.ravel().tolist()], dtype=int).reshape(counts.shape)
+
+
+def _smallest_majorities(differing: np.ndarray, seen: int, images: int, error: float) -> np.ndarray:
+    """What `needed` says, for many numbers of differing images (n,) at once."""
     total = _most_differing(differing, seen, images, error * BOUND_SHARE)
-    theirs, mass = _mass(total, total // 2, differing, differing)
-    at_least = np.cumsum(mass[::-1])[::-1]
-    enough = theirs[at_least <= error * (1 - BOUND_SHARE)]
-    return int(enough[0]) if len(enough) else int(theirs[-1]) + 1
+
+    def enough(theirs: np.ndarray) -> np.ndarray:
+        return hypergeom.sf(theirs - 1, total, total // 2, differing) <= error * (1 - BOUND_SHARE) * TIE
+
+    return _first(enough, np.zeros_like(differing), np.minimum(total // 2, differing) + 1)
 
 
-def _most_differing(differing: int, seen: int, images: int, error: float) -> int:
+def _most_differing(differing: np.ndarray, seen: int, images: int, error: float) -> np.ndarray:
     """Upper confidence bound on the number of differing images in the whole set; even, or the most there can
     be.
     """
-    low, most = differing, differing + images - seen
-    high = most
-    while low < high:  # the largest number with which as few as were seen are likely enough
-        middle = (low + high + 1) // 2
-        if _mass(images, middle, seen, differing)[1].sum() > error:
-            low = middle
-        else:
-            high = middle - 1
-    return min(low + low % 2, most)
+    most = differing + images - seen
+
+    def too_many(total: np.ndarray) -> np.ndarray:
+        return hypergeom.cdf(differing, images, total, seen) <= error * TIE
+
+    # the largest number with which as few as were seen are likely enough
+    bound = _first(too_many, differing + 1, most + 1) - 1
+    return np.minimum(bound + bound % 2, most)
 
 
-def _mass(population: int, marked: int, drawn: int, most: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers of marked ones, up to `most`, that can be among those drawn without replacement, and the
-    probability of each.
-    """
-    x = np.arange(max(0, drawn - (population - marked)), min(marked, drawn, most) + 1)
-    logs = _log_choose(marked, x) + _log_choose(population - marked, drawn - x)
-    return x, np.exp(logs - _log_choose(population, np.array([drawn])))
-
-
-def _log_choose(total: int, part: np.ndarray) -> np.ndarray:
-    factorials = _log_factorials(total)
-    return factorials[total] - factorials[part] - factorials[total - part]
-
-
-_factorials = np.zeros(1)
-
-
-def _log_factorials(most: int) -> np.ndarray:
-    global _factorials
-    if len(_factorials) <= most:
-        _factorials = np.concatenate(([0.0], np.cumsum(np.log(np.arange(1, 2 * most + 1)))))
-    return _factorials
+def _first(holds: Callable[[np.ndarray], np.ndarray], low: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The first number from `low` on for which something holds that goes on to hold; at the latest `end`."""
+    while (low < end).any():
+        middle = (low + end) // 2
+        found = holds(middle)
+        low, end = np.where(found | (low >= end), low, middle + 1), np.where(found, middle, end)
+    return end
 
 
 def race(right: np.ndarray, racing: Racing, keep: int, incumbents: np.ndarray | None = None) -> np.ndarray:

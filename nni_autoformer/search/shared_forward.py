@@ -16,21 +16,20 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 
 from ..architecture import Architecture
 from ..model import AutoFormer
-from ..nn.entangled import EntangledLayerNorm, linear
-from ..nn.layers import LinearMap, add_tokens, mlp, patch_tokens, pool
+from ..nn.block import LinearMap, TensorBlock, layer_norm, linear
+from ..nn.layers import add_tokens, patch_tokens, pool
 
-Step = tuple[str, int, int]
-"""Kind of a half layer, number of the layer, and its heads or hidden channels."""
+HalfLayer = tuple[str, int, int]
+"""Part of a block, number of the layer, and its heads or hidden channels."""
 
 
-def steps(architecture: Architecture) -> list[Step]:
+def half_layers(architecture: Architecture) -> list[HalfLayer]:
     """The half layers that an architecture runs, after its embedding."""
-    path: list[Step] = []
+    path: list[HalfLayer] = []
     for i, (heads, hidden) in enumerate(zip(architecture.num_heads, architecture.hidden_features)):
         path += [("attn", i, heads), ("mlp", i, hidden)]
     return path
@@ -48,7 +47,7 @@ class Node:
 
     part: LinearMap
     ends: list[int] = field(default_factory=list)
-    below: dict[Step, Node] = field(default_factory=dict)
+    below: dict[HalfLayer, Node] = field(default_factory=dict)
 
 
 class SharedForward:
@@ -75,10 +74,10 @@ class SharedForward:
         if embed_dim not in self._roots:
             self._roots[embed_dim] = Node(self._slices.embedding(embed_dim))
         node = self._roots[embed_dim]
-        for step in steps(architecture):
-            if step not in node.below:
-                node.below[step] = Node(self._slices.half_layer(step, embed_dim))
-            node = node.below[step]
+        for half in half_layers(architecture):
+            if half not in node.below:
+                node.below[half] = Node(self._slices.half_layer(half, embed_dim))
+            node = node.below[half]
         node.ends.append(number)
 
     def logits(self, images: Tensor) -> Iterator[tuple[int, Tensor]]:
@@ -112,8 +111,8 @@ class Slices:
 
     def __init__(self, supernet: AutoFormer) -> None:
         self.supernet: Any = supernet  # NNI's modules have no types
-        self._made: dict[tuple[Step, int], LinearMap] = {}
-        self._used: set[tuple[Step, int]] = set()
+        self._made: dict[tuple[HalfLayer, int], LinearMap] = {}
+        self._used: set[tuple[HalfLayer, int]] = set()
 
     def forget_unused(self) -> None:
         """Drop what has not been asked for since the last call, so that a long search keeps no more than one
@@ -134,38 +133,35 @@ class Slices:
 
         return embed
 
-    def half_layer(self, step: Step, embed_dim: int) -> LinearMap:
+    def half_layer(self, half: HalfLayer, embed_dim: int) -> LinearMap:
         """The attention or the feed-forward half of a layer, with its norm and residual."""
-        key = step, embed_dim
+        key = half, embed_dim
         self._used.add(key)
         if key not in self._made:
-            self._made[key] = self._half_layer(step, embed_dim)
+            self._made[key] = self._half_layer(half, embed_dim)
         return self._made[key]
 
-    def _half_layer(self, step: Step, embed_dim: int) -> LinearMap:
-        kind, i, size = step
-        block = self.supernet.blocks.blocks[i]
-        largest = block.attn if kind == "attn" else block.mlp
-        norm = self._norm(block.norm1 if kind == "attn" else block.norm2, embed_dim)
-        tensors = largest.sliced(embed_dim, size)
-        if kind == "attn":
-            qkv, proj = linear(tensors, "qkv"), linear(tensors, "proj")
-            return lambda x: _sum(largest.attend(norm(x), qkv, proj, size), x)
-        fc1, fc2 = linear(tensors, "fc1"), linear(tensors, "fc2")
-        return lambda x: _sum(mlp(norm(x), fc1, fc2), x)
+    def _half_layer(self, half: HalfLayer, embed_dim: int) -> LinearMap:
+        part, i, size = half
+        largest = self.supernet.blocks.blocks[i]
+        norm = "norm1" if part == "attn" else "norm2"
+        parts = {
+            norm: getattr(largest, norm).sliced(embed_dim),
+            part: getattr(largest, part).sliced(embed_dim, size),
+        }
+        block = _Block(parts, getattr(largest, norm).eps, largest.attn.token_grid)
+        return block.attention_half if part == "attn" else block.mlp_half
 
     def classifier(self, embed_dim: int) -> LinearMap:
         """From the last layer's tokens to logits."""
-        norm, tensors = self._norm(self.supernet.norm, embed_dim), self.supernet.head.sliced(embed_dim)
-        weight, bias, way = tensors["weight"], tensors["bias"], self.supernet.space.model.global_pool
-        return lambda x: F.linear(pool(norm(x), way), weight, bias)
-
-    def _norm(self, largest: EntangledLayerNorm, embed_dim: int) -> LinearMap:
-        tensors = largest.sliced(embed_dim)
-        weight, bias, eps = tensors["weight"], tensors["bias"], largest.eps
-        return lambda x: F.layer_norm(x, (embed_dim,), weight, bias, eps)
+        norm = layer_norm(self.supernet.norm.sliced(embed_dim), self.supernet.norm.eps)
+        classify = linear(self.supernet.head.sliced(embed_dim))
+        way = self.supernet.space.model.global_pool
+        return lambda x: classify(pool(norm(x), way))
 
 
-def _sum(own: Tensor, x: Tensor) -> Tensor:
-    """own + x, in own's memory if that can hold it: new memory is a good part of a small sum's time."""
-    return own.add_(x) if own.dtype == x.dtype else own + x
+class _Block(TensorBlock):
+    """In inference a branch is nobody else's, and new memory is a good part of a small sum's time."""
+
+    def add(self, x: Tensor, branch: Tensor) -> Tensor:
+        return branch.add_(x) if branch.dtype == x.dtype else x + branch

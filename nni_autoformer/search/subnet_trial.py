@@ -8,13 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from ..architecture import Architecture
-from ..checkpoints import load_subnet
+from ..checkpoints import Checkpoint
 from ..complexity import costs_of
 from ..devices import pick_device
 from ..space import SearchSpace
@@ -36,18 +35,20 @@ def evaluate_subnet(
     precision: str = "fp32",
     on_progress: Callable[[float], Any] | None = None,
     progress: bool = False,
+    checkpoint: Checkpoint | None = None,
 ) -> dict[str, Any]:
     """Evaluate one subnet of a checkpoint.
 
     Args:
-        images: the checkpoint, and which images.
-        architecture: the subnet.
-        space: the space that the caller expects.
+        images: path of the checkpoint, and which images.
+        architecture: subnet that is evaluated.
+        space: search space that the caller expects.
         batch_size: images per forward pass, or 'auto'.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.
         on_progress: called about ten times with the accuracy so far, in percent.
         progress: show progress bars.
+        checkpoint: the checkpoint, where the caller has opened it already.
 
     Returns:
         What a trial reports: 'default', which is top-1 in percent, 'top1', 'top5', 'images', 'params' and
@@ -56,7 +57,8 @@ def evaluate_subnet(
     Raises:
         ConfigError: the checkpoint or the images cannot be used.
     """
-    subnet, header = load_subnet(Path(images.checkpoint), architecture, space)
+    checkpoint = checkpoint or Checkpoint(images.checkpoint, space)
+    subnet, header = checkpoint.subnet(architecture), checkpoint.header
     decoded = images.decoded(header, f"decode {images.split} images" if progress else None)
     target = pick_device(device)
     seen, step = 0, -(-len(decoded) // REPORTS)
@@ -76,8 +78,8 @@ def evaluate_subnet(
         accuracy: Accuracy = measure(
             subnet.to(target).eval(),
             decoded,
-            header.run["mean"],
-            header.run["std"],
+            header.run.mean or (),
+            header.run.std or (),
             batch_size=batches,
             device=target,
             precision=precision,

@@ -1,4 +1,4 @@
-"""The evolution as a tuner of NNI, for experiments that nnictl or `Experiment` starts.
+"""The search algorithms as a tuner of NNI, for experiments that nnictl or `Experiment` starts.
 
 NNI gives a tuner ten seconds to connect, so nothing here loads torch.
 """
@@ -17,27 +17,35 @@ from nni.tuner import Tuner
 
 from ..architecture import Architecture
 from ..checkpoints.header import own_header
+from ..config import settings_of
 from ..errors import ConfigError
 from ..experiment.fixes import tell_tuner_of_resumed_trials
 from ..experiment.manager import Manager
 from ..space import SearchSpace
+from .algorithms import algorithm_of
 from .driver import GRACE, RETRIES, SearchDriver
-from .evolution import Candidate, Evolution, EvolutionConfig
+from .evolution import Evolution
+from .ledger import Candidate
 from .limits import LIMITS, Limits
+from .searcher import Searcher
 
 _logger = logging.getLogger("nni.autoformer")
+
+ARGUMENTS = ("space", "checkpoint", "output", "retries", "algorithm")
+"""The class arguments beside limits and settings."""
 
 FOLDER = "search"
 """Below the experiment's folder, unless the argument `output` says otherwise."""
 
 
-def evolution_of(
+def searcher_of(
     space: str | None = None,
     checkpoint: str | None = None,
     base: str | Path = ".",
     optimize_mode: str = "maximize",
+    algorithm: str = Evolution.algorithm,
     **settings: Any,
-) -> Evolution:
+) -> Searcher:
     """The search that a tuner's class arguments describe.
 
     Args:
@@ -45,22 +53,27 @@ def evolution_of(
         checkpoint: a supernet of this package, whose header holds the space; one of the two is needed.
         base: the folder that relative paths start from.
         optimize_mode: 'maximize'; accuracy is never minimised.
-        settings: those of `Limits` and `EvolutionConfig`.
+        algorithm: name of the search algorithm, see `algorithms.SEARCHERS`.
+        settings: those of `Limits` and of the algorithm's configuration.
 
     Raises:
         ConfigError: an argument is unknown or wrong; the sentence names it.
     """
     if optimize_mode != "maximize":
         raise ConfigError(f"classArgs: optimize_mode is {optimize_mode!r}; accuracy can only be maximized.")
+    searcher = algorithm_of(algorithm, "classArgs: algorithm")
+    names = tuple(settings_of(searcher.configuration))
     limits = {name: settings.pop(name) for name in LIMITS if name in settings}
-    if unknown := [name for name in settings if name not in EvolutionConfig.__dataclass_fields__]:
-        known = ["space", "checkpoint", "output", "retries", *LIMITS]
-        known += EvolutionConfig.__dataclass_fields__
-        raise ConfigError(f"classArgs: unknown argument '{unknown[0]}'; known are {', '.join(known)}.")
+    if unknown := [name for name in settings if name not in names]:
+        known = ", ".join((*ARGUMENTS, *LIMITS, *names))
+        raise ConfigError(
+            f"classArgs: unknown argument '{unknown[0]}'; known with the algorithm '{algorithm}' are {known}."
+        )
     for name, value in {**limits, **settings}.items():
         if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
             raise ConfigError(f"classArgs: {name} is {value!r}; it should be a number.")
-    return Evolution(_space_of(space, checkpoint, Path(base)), Limits(**limits), EvolutionConfig(**settings))
+    config = searcher.configuration(**settings)
+    return searcher(_space_of(space, checkpoint, Path(base)), Limits(**limits), config)
 
 
 def _space_of(space: str | None, checkpoint: str | None, base: Path) -> SearchSpace:
@@ -95,7 +108,7 @@ class EvolutionClassArgsValidator(ClassArgsValidator):
     def validate_class_args(self, **kwargs: Any) -> None:
         """Raises ConfigError, a ValueError, for arguments that the tuner would refuse."""
         arguments = {name: value for name, value in kwargs.items() if name not in ("output", "retries")}
-        evolution_of(**arguments)
+        searcher_of(**arguments)
 
 
 class EvolutionTuner(Tuner):
@@ -117,7 +130,8 @@ class EvolutionTuner(Tuner):
             folder. Relative paths start, as the trial command does, from the experiment's trialCodeDirectory.
         retries: how often a failing trial is run again before its candidate is given up.
         optimize_mode: 'maximize'.
-        settings: those of `Limits` and `EvolutionConfig`.
+        algorithm: 'evolution', or 'random' for random subnets within the limits.
+        settings: those of `Limits`, and of `EvolutionConfig` or `RandomConfig`.
 
     Raises:
         ConfigError: an argument is unknown or wrong, or `output` holds another search.
@@ -130,22 +144,23 @@ class EvolutionTuner(Tuner):
         output: str | None = None,
         retries: int = RETRIES,
         optimize_mode: str = "maximize",
+        algorithm: str = Evolution.algorithm,
         **settings: Any,
     ) -> None:
         super().__init__()
         tell_tuner_of_resumed_trials()
         self._manager = Manager.of_this_tuner()
         base = Path(".") if self._manager is None else _code_directory(self._manager)
-        evolution = evolution_of(space, checkpoint, base, optimize_mode, **settings)
+        searcher = searcher_of(space, checkpoint, base, optimize_mode, algorithm, **settings)
         folder = _default_folder() if output is None else base / output
-        self.driver = SearchDriver(evolution, folder, retries, remember_proposals=True)
+        self.driver = SearchDriver(searcher, folder, retries, remember_proposals=True)
         resuming = os.environ.get("NNI_MODE") == "resume"
         if folder is not None and output is not None and not resuming and any(folder.glob("*")):
             raise ConfigError(f"classArgs: output {output} holds a search already; give another folder.")
         if folder is not None:
             _make(folder)
         if self.driver.resume():
-            _logger.info("The search goes on: %d candidates are told.", evolution.told)
+            _logger.info("The search goes on: %d candidates are told.", searcher.ledger.told)
         self._lock = threading.RLock()
         self._send: Any = None  # NNI's way of handing over a trial when nobody has asked for one
         self._running: dict[int, Candidate] = {}
@@ -155,9 +170,9 @@ class EvolutionTuner(Tuner):
         self._closed = False
 
     @property
-    def evolution(self) -> Evolution:
-        """What is searched."""
-        return self.driver.evolution
+    def evolution(self) -> Searcher:
+        """The search algorithm."""
+        return self.driver.searcher
 
     def update_search_space(self, search_space: Mapping[str, Any]) -> None:
         """Check that the experiment's search space is the one that is searched.
@@ -237,19 +252,18 @@ class EvolutionTuner(Tuner):
         with self._lock:
             for entry in data:
                 architecture = Architecture.from_sample(entry["parameter"])
-                candidate = self.evolution.candidate_of(architecture)
-                if candidate is None:
+                known = self.driver.ledger.find(architecture)
+                if known is None:
                     self._known[architecture] = entry["value"]
                 else:
-                    self.evolution.skip(candidate.number)
-                    self.driver.answer(candidate, entry["value"])
+                    self.driver.answer(known.candidate, entry["value"])
             self._go_on()
 
     def resumed_trial(self, parameters: Mapping[str, Any]) -> None:
         """NNI runs a trial again by itself, see `fixes.tell_tuner_of_resumed_trials`."""
         with self._lock:
             architecture = Architecture.from_sample(parameters)
-            if self.evolution.candidate_of(architecture) is None:
+            if architecture not in self.driver.ledger:
                 self._resumed.add(architecture)
             else:
                 self.driver.running(architecture)
@@ -257,13 +271,13 @@ class EvolutionTuner(Tuner):
     def resumed_trial_end(self, parameters: Mapping[str, Any], success: bool) -> None:
         """The end of such a trial."""
         with self._lock:
-            candidate = self.evolution.candidate_of(Architecture.from_sample(parameters))
-            if candidate is not None:
-                self._end(candidate, success)
+            entry = self.driver.ledger.find(Architecture.from_sample(parameters))
+            if entry is not None:
+                self._end(entry.candidate, success)
 
     def _end(self, candidate: Candidate, success: bool) -> None:
         self.driver.ended(candidate, success)
-        if success and not self.evolution.has_answer(candidate.number):
+        if success and not self.driver.ledger[candidate.number].status.answered:
             timer = threading.Timer(GRACE + 1, self._go_on)
             timer.daemon = True
             timer.start()
@@ -282,11 +296,10 @@ class EvolutionTuner(Tuner):
         if not self.evolution.done or self._closed:
             return
         self._closed = True
-        if self.driver.folder is not None and self.evolution.told:
+        ledger = self.driver.ledger
+        if self.driver.folder is not None and ledger.told:
             self.driver.folder.write_best()
-        _logger.info(
-            "The search is complete: %d candidates, %d given up.", self.evolution.told, self.evolution.failed
-        )
+        _logger.info("The search is complete: %d candidates, %d given up.", ledger.told, ledger.failed)
         if self._manager is not None:
             # NNI's answer may need this thread
             threading.Thread(target=self._manager.finish, daemon=True).start()

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from pathlib import Path
 
 import torch
 from torch import Tensor
 
 from ..architecture import Architecture
-from ..checkpoints import load_subnet
-from ..checkpoints.header import Header
+from ..checkpoints import Checkpoint
 from ..checkpoints.resize import resized
 from ..nn.layers import Head
 from ..nn.subnet import Subnet
@@ -24,9 +22,9 @@ def fresh_subnet(architecture: Architecture, space: SearchSpace, recipe: Recipe)
     """A subnet with initial weights as published, which the recipe's seed alone decides.
 
     Args:
-        architecture: the sizes.
+        architecture: sizes of the subnet.
         space: gives the network around them, and the depth over which stochastic depth rises.
-        recipe: gives the seed and the stochastic depth.
+        recipe: gives the random seed and the stochastic depth.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(recipe.seed, "weights"))
@@ -34,38 +32,34 @@ def fresh_subnet(architecture: Architecture, space: SearchSpace, recipe: Recipe)
 
 
 def inherited_subnet(
-    path: Path,
-    header: Header,
+    checkpoint: Checkpoint,
     architecture: Architecture,
     img_size: tuple[int, int],
     classes: Sequence[str],
     recipe: Recipe,
     supernet_depth: int,
     way: str = "interpolate",
-    space: SearchSpace | None = None,
 ) -> tuple[Subnet, list[str]]:
     """A subnet with the weights of a checkpoint, made to fit an image size and classes; and what was done, in
     sentences.
 
     Args:
-        path: a supernet or a subnet, see `load_subnet`.
-        header: of the checkpoint.
+        checkpoint: a supernet or a subnet.
         architecture: which subnet.
         img_size: height and width, in whole patches.
-        classes: names of the data's.
-        recipe: gives the seed of a new head, and the stochastic depth.
-        supernet_depth: over how many layers that rises.
+        classes: names of the data's classes.
+        recipe: gives the random seed of a new head, and the stochastic depth.
+        supernet_depth: number of layers over which the stochastic depth rises.
         way: what becomes of the relative tables at another size, see `resize.WAYS`.
-        space: the space that the caller expects of a supernet.
 
     Raises:
         ConfigError: the checkpoint cannot be used.
     """
-    source, _ = load_subnet(path, architecture, space)
+    source = checkpoint.subnet(architecture)
     before = source.model
     tensors, model = resized(source.state_dict(), before, img_size, way)
     notes = _told_size(before, model)
-    head, told = fitted_head(source.head, header.run.get("classes"), classes, recipe.seed)
+    head, told = fitted_head(source.head, checkpoint.header.run.classes, classes, recipe.seed)
     tensors |= {"head.weight": head[0], "head.bias": head[1]}
     subnet = Subnet.from_tensors(architecture, replace(model, num_classes=len(classes)), tensors)
     subnet.set_drop_path(recipe.drop_path, supernet_depth)
@@ -78,10 +72,11 @@ def fitted_head(
     """Weight and bias of a head for the data's classes, and in a sentence where they come from.
 
     Args:
-        head: of the checkpoint.
-        trained: names of its classes; None where it does not know them, and then their number decides.
-        classes: names of the data's.
-        seed: of a new head.
+        head: head of the checkpoint.
+        trained: names of the checkpoint's classes; None where it does not know them, and then their number
+            decides.
+        classes: names of the data's classes.
+        seed: random seed of a new head.
     """
     weight, bias, count = head.weight.detach(), head.bias.detach(), len(classes)
     if trained is None and head.out_features == count:

@@ -84,8 +84,8 @@ def told_when_full(path: Path) -> Iterator[None]:
 
 
 class Saving(Checkpoint):
-    """After every epoch, in this order: its row of the table, the best weights if it is the best, the state,
-    the last weights; each by rename, all by the main process.
+    """After every epoch, in this order: its row of the table, the best weights if it is the best, the epoch's
+    own weights if they are kept, the state, the last weights; each by rename, all by the main process.
 
     Whatever a kill leaves undone, the resumed run does again: an epoch whose state was not saved is trained
     again, and weights older than the state are written when the run ends. The best epoch is the one with the
@@ -169,10 +169,12 @@ class Saving(Checkpoint):
                 self.best = (score, epoch)
                 if main:
                     self._write(BEST_FILE, self._network(module), epoch)
+        if main:
+            self._keep(module, epoch)
         self._save_state(trainer)
         if main:
             self._write_last(trainer, module, epoch)
-            self._keep(module, epoch)
+            self._drop_old()
         if self.watch.ending and epoch < (trainer.max_epochs or 0):
             self._end(trainer)
 
@@ -215,6 +217,10 @@ class Saving(Checkpoint):
         if not self.upkeep.keep:
             return
         self._write(f"{EPOCHS_FOLDER}/{epoch:04d}.safetensors", self._network(module), epoch)
+
+    def _drop_old(self) -> None:
+        if not self.upkeep.keep:
+            return
         kept = sorted((self.folder / EPOCHS_FOLDER).glob("*.safetensors"))
         for old in kept[: -self.upkeep.keep]:
             old.unlink()

@@ -18,6 +18,7 @@ from ..data import ImageSource, decode, train_loader
 from ..errors import ConfigError
 from ..experiment import Trial, run_experiment
 from ..experiment.fixes import tensorboard_folder
+from ..experiment.run import interruptible
 from ..model import AutoFormer
 from ..nn.subnet import Subnet
 from ..space import ModelConfig, SearchSpace
@@ -72,8 +73,19 @@ class Training:
 
     def __post_init__(self) -> None:
         state = self.output / STATE_FILE
+        if self.resume and not state.is_file():
+            self._require_unbegun(state)
         self._state = state if self.resume and state.is_file() else None
         self._point = ResumePoint() if self._state is None else resume_point(self._state)
+
+    def _require_unbegun(self, state: Path) -> None:
+        """Check that no weights are there, which are only written after a state."""
+        for name in ("supernet", "subnet"):
+            if (self.output / f"{name}.safetensors").is_file():
+                raise ConfigError(
+                    f"{state}: the training state is gone, and without it the run would begin anew and write "
+                    f"over {name}.safetensors; put it back, or start anew with --overwrite."
+                )
 
     @property
     def fit_kwargs(self) -> dict[str, Any]:
@@ -209,7 +221,8 @@ def train_network(network: Subnet, training: Training, name: str = "subnet") -> 
         recipe, run["mean"], run["std"], network.model.num_classes, training.teacher(network.model)
     )
     module.set_model(network)
-    training.trainer(name, save_subnet, plain=True).fit(
-        module, training.train_loader(), training.validation_loader(), **training.fit_kwargs
-    )
+    with interruptible():
+        training.trainer(name, save_subnet, plain=True).fit(
+            module, training.train_loader(), training.validation_loader(), **training.fit_kwargs
+        )
     return network

@@ -21,10 +21,10 @@ from nni_autoformer.checkpoints.layouts import (
     describe_subnet,
     hub_to_timm,
     published_key,
-    published_shape,
     recognise,
     timm_to_hub,
 )
+from nni_autoformer.checkpoints.shapes import subnet_shapes, supernet_shapes
 from nni_autoformer.nn.subnet import Subnet
 
 DATA = Path(__file__).parents[1] / "golden"
@@ -37,13 +37,11 @@ def published_file(path, supernet, width=None):
     """Write a supernet as the published code does: a dict with the weights beside optimizer, epoch and "
     "arguments."""
     space = supernet.space
-    width = width or space.embed_dim[-1]
-    model = {}
+    shapes, model = supernet_shapes(space, width or space.embed_dim[-1]), {}
     torch.manual_seed(0)
     for key, tensor in supernet.state_dict().items():
         name = published_key(key)
-        shape = published_shape(name, tuple(tensor.shape), width, int(width * space.mlp_ratio[-1]))
-        model[name] = torch.randn(shape)
+        model[name] = torch.randn(shapes[name])
         model[name][tuple(slice(size) for size in tensor.shape)] = tensor
     arguments = argparse.Namespace(lr=5e-4, data_path="/data", gp=True)
     content = {"model": model, "optimizer": {"state": {}}, "epoch": 499, "scaler": None, "args": arguments}
@@ -53,18 +51,23 @@ def published_file(path, supernet, width=None):
 
 @pytest.mark.parametrize("letter", "TSB")
 def test_the_published_files_fit_the_papers_spaces(letter):
-    space = SearchSpace.load(NAMES[letter])
     golden = {key: tuple(shape) for key, shape in PUBLISHED_SHAPES[letter].items()}
-    with torch.device("meta"):
-        supernet = build_supernet(space)
-    width = golden["cls_token"][-1]
-    ours = {
-        published_key(key): published_shape(
-            published_key(key), tuple(tensor.shape), width, int(width * space.mlp_ratio[-1])
-        )
-        for key, tensor in supernet.state_dict().items()
-    }
-    assert ours == golden
+    space = SearchSpace.load(NAMES[letter])
+    assert supernet_shapes(space, golden["cls_token"][-1]) == golden
+
+
+@pytest.mark.parametrize(
+    "changes", [{}, {"relative_position": False}, {"absolute_position": False, "img_size": [16, 32]}]
+)
+def test_the_shapes_in_closed_form_are_those_of_the_networks(changes):
+    space = toy_space(**changes)
+    supernet = build_supernet(space).state_dict()
+    ours = {published_key(key): tuple(tensor.shape) for key, tensor in supernet.items()}
+    assert supernet_shapes(space, space.embed_dim[-1]) == ours
+    architecture = Architecture(24, (2, 1), (1.5, 2.0))
+    subnet = Subnet.without_weights(architecture, space.model).state_dict()
+    shapes = {key: tuple(tensor.shape) for key, tensor in subnet.items()}
+    assert subnet_shapes(architecture, space.model) == shapes
 
 
 def toy_space(**changes):

@@ -45,9 +45,10 @@ def test_a_finished_run_is_said_to_be_finished(toy, toy_command, capsys):
 def test_overwrite_starts_anew(toy, toy_command, tmp_path):
     output = tmp_path / "run"
     assert main(toy_command(toy, output, "--epochs", "2")) == 0
-    (output / "stale.txt").write_text("of the old run")
+    (output / "epochs").mkdir()
+    (output / "notes.txt").write_text("not of a run")
     assert main(toy_command(toy, output, "--epochs", "2", "--seed", "3", "--overwrite")) == 0
-    assert not (output / "stale.txt").exists()
+    assert not (output / "epochs").exists() and (output / "notes.txt").exists()
     assert json.loads((output / "run.json").read_text())["config"]["recipe"]["seed"] == 3
 
 

@@ -32,7 +32,7 @@ def found(toy, trained, tmp_path_factory):
         toy / "images",
         output,
         limits=Limits(max_params=0.05),
-        evolution=EVOLUTION,
+        algorithm=EVOLUTION,
         evaluation=Evaluation(device="cpu"),
     )
 
@@ -79,7 +79,7 @@ def test_a_finished_run_gives_what_it_found(toy, trained, found):
         DataSet.of(toy / "images"),
         found.output,
         limits=Limits(max_params=0.05),
-        evolution=EVOLUTION,
+        algorithm=EVOLUTION,
         evaluation=Evaluation(device="cpu"),
         resume=True,
     )
@@ -151,7 +151,7 @@ def test_the_package_exports_the_jobs():
         (lambda: jobs.train("nothing", "digits", "run"), "--space nothing: there is no packaged space"),
         (lambda: Upkeep(keep=-1), "--keep is -1; it should be 0 or more"),
         (lambda: Loading(pin_memory="yes"), "--pin-memory is yes; it should be true or false"),
-        (lambda: DataSet(workers=-1), "--workers is -1; it should be 0 or more"),
+        (lambda: DataSet(workers=-1), "--workers is -1; it should be at least 0"),
         (lambda: Evaluation(batch_size=0), "--batch-size is 0; it should be at least 1, or 'auto'"),
         (lambda: Evaluation(precision="fp8"), "--precision is fp8; it should be one of fp32, bf16, fp16"),
         (lambda: Engine(engine="ray"), "--engine is ray; it should be one of sequential, nni"),

@@ -9,7 +9,7 @@ from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.strategy import RandomOneShot
 
-from nni_autoformer.nn import entangled, layers
+from nni_autoformer.nn import block, entangled, layers
 from nni_autoformer.nn.relative_position import TokenGrid
 
 EMBED, HEADS, RATIOS = [24, 40, 48], [1, 2, 3], [1.0, 1.5, 2.0]
@@ -47,9 +47,9 @@ def plain_layer(kind, embed, heads, ratio):
         "tokens": lambda: layers.Tokens(embed, 6),
         "tokens without position": lambda: layers.Tokens(embed, 6, False),
         "norm": lambda: torch.nn.LayerNorm(embed),
-        "attention": lambda: layers.Attention(embed, heads, 2, GRID),
-        "attention without position": lambda: layers.Attention(embed, heads),
-        "mlp": lambda: layers.Mlp(embed, int(embed * ratio)),
+        "attention": lambda: block.Attention(embed, heads, 2, GRID),
+        "attention without position": lambda: block.Attention(embed, heads),
+        "mlp": lambda: block.Mlp(embed, int(embed * ratio)),
         "head": lambda: layers.Head(embed, 5),
     }[kind]()
 

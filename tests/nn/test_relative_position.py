@@ -20,7 +20,8 @@ def attend(kernel, tensors, positions, grid):
     """(batch, heads, tokens, 64) from three tensors of that shape."""
     qkv = torch.stack([tensor.transpose(1, 2) for tensor in tensors], dim=2)
     with attention_kernel(kernel):
-        result = relative_attention(qkv, positions[0](grid), positions[1](grid), grid)
+        tables = grid.tables()
+        result = relative_attention(qkv, positions[0](tables), positions[1](tables), tables)
     return result.unflatten(2, (tensors[0].shape[1], 64)).transpose(1, 2)
 
 
@@ -115,7 +116,8 @@ def test_the_choice_of_a_kernel_is_for_its_block_only():
     assert "ExplicitAttention" in names_of(explicit)
     with attention_kernel("fused"):
         qkv = torch.stack([tensor.transpose(1, 2) for tensor in tensors], dim=2)
-        fused = relative_attention(qkv, positions[0](grid), positions[1](grid), grid)
+        tables = grid.tables()
+        fused = relative_attention(qkv, positions[0](tables), positions[1](tables), tables)
     assert "ExplicitAttention" not in names_of(fused)
     assert "ExplicitAttention" in names_of(attend("auto", tensors, positions, grid))
     with pytest.raises(ConfigError, match="known are auto, fused, explicit"), attention_kernel("flash"):

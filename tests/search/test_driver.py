@@ -84,7 +84,7 @@ def test_a_candidate_that_always_fails_is_given_up_and_the_search_goes_on(tmp_pa
     again = SearchDriver(Evolution(SPACE, config=CONFIG), tmp_path)
     assert again.resume()
     assert again.next() is Answer.DONE
-    assert again.evolution.state_dict() == evolution.state_dict()
+    assert again.searcher.state_dict() == evolution.state_dict()
 
 
 def test_when_all_fail_it_ends_with_the_trials_error():
@@ -108,7 +108,7 @@ def test_a_trial_that_ends_well_without_a_result_is_run_again(monkeypatch):
     driver.ended(candidate, success=True)
     assert driver.next() is candidate
     driver.answer(candidate, 50.0)
-    assert driver.evolution.told == 1
+    assert driver.searcher.told == 1
 
 
 def test_a_second_answer_does_not_count():
@@ -116,7 +116,7 @@ def test_a_second_answer_does_not_count():
     candidate = driver.next()
     assert driver.answer(candidate, 50.0)
     assert not driver.answer(candidate, 60.0)
-    assert driver.evolution.best()[1] == 50.0
+    assert driver.searcher.best()[1] == 50.0
 
 
 def test_negative_retries_are_refused():

@@ -16,40 +16,17 @@ from nni_autoformer import (
     SubnetEvaluator,
 )
 from nni_autoformer.cli import main
-from nni_autoformer.data import DecodedImages
 from nni_autoformer.errors import ConfigError
 from nni_autoformer.experiment import run_experiment
-from nni_autoformer.model import build_supernet
+from nni_autoformer.nn import block
 from nni_autoformer.search import generation as module
 from nni_autoformer.search.batch_size import Batches, auto_batch_size
 from nni_autoformer.search.correctness import Correctness
 from nni_autoformer.search.racing import Racing
-from nni_autoformer.search.shared_forward import SharedForward, Slices, steps
+from nni_autoformer.search.shared_forward import SharedForward, Slices, half_layers
 
 SPACE = SearchSpace.load("digits")
 CONFIG = EvolutionConfig(10, 3, 5, 3, 3, seed=2)
-
-
-@pytest.fixture(scope="module")
-def supernet():
-    """With no weight that is zero, as after training."""
-    net = build_supernet(SPACE, seed=1).eval()
-    stream = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for weight in net.parameters():
-            weight += 0.1 * torch.randn(weight.shape, generator=stream)
-    return net
-
-
-@pytest.fixture(scope="module")
-def images(supernet):
-    """Noise, named as a subnet of middle size names it, so that subnets differ much in accuracy."""
-    stream = torch.Generator().manual_seed(0)
-    pixels = torch.randint(0, 256, (320, 1, 16, 16), dtype=torch.uint8, generator=stream)
-    supernet.set_architecture(Architecture(64, (2, 2, 2, 2), (3, 3, 3, 3)))
-    with torch.inference_mode():
-        targets = supernet(pixels / 255 * 2 - 1).argmax(dim=1)
-    return DecodedImages(pixels, targets, [f"{i}" for i in range(320)])
 
 
 def search(supernet, images, folder, racing=None, batch_size=64):
@@ -81,12 +58,10 @@ def test_together_they_give_bit_for_bit_what_each_gives_alone(supernet):
 def test_what_subnets_have_in_common_is_computed_once(supernet, monkeypatch):
     one = Architecture(64, (1, 2, 3), (2, 3, 4))
     other = Architecture(64, (1, 2, 3), (2, 3, 2))
-    assert steps(one)[:5] == steps(other)[:5]
+    assert half_layers(one)[:5] == half_layers(other)[:5]
     calls = []
-    attend = type(supernet.blocks.blocks[0].attn).attend
-    monkeypatch.setattr(
-        type(supernet.blocks.blocks[0].attn), "attend", lambda *a: calls.append(1) or attend(*a)
-    )
+    attend = block.attend
+    monkeypatch.setattr(block, "attend", lambda *a: calls.append(1) or attend(*a))
     with torch.inference_mode():
         list(SharedForward(Slices(supernet), [one, other, one]).logits(torch.rand(2, 1, 16, 16)))
     assert len(calls) == 3
@@ -158,9 +133,9 @@ def test_a_race_interrupted_between_answers_goes_on(supernet, images, raced, tmp
 
     record = SearchFolder.record
 
-    def stop(self, candidate, accuracy, details):
-        record(self, candidate, accuracy, details)
-        if self.evolution.answered == 15:
+    def stop(self, entry):
+        record(self, entry)
+        if self.searcher.ledger.answered == 15:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -180,7 +155,7 @@ def test_without_its_outcomes_a_search_evaluates_the_best_again(
 
     def stop(self):
         save(self)
-        if self.evolution.answered == 20:
+        if self.searcher.ledger.answered == 20:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -216,7 +191,8 @@ def test_outcomes_come_back_from_a_file_of_the_same_setting(tmp_path):
     for name in ("first", "five", "seen", "stopped"):
         assert np.array_equal(getattr(again, name), getattr(outcomes, name))
     assert again.rows([architectures[3], architectures[1]]).tolist() == [2, 0]
-    assert again.metric(architectures[1])["stopped"]
+    assert again.stopped.tolist() == [True, False, False]
+    assert again.shares(0) == (20.0 * again.first[0].sum(), 20.0 * again.five[0].sum(), 5)
     assert not Correctness(13, {"precision": "bf16", "of": (1, 2)}).load(tmp_path / "o.npz")
     assert not Correctness(13).load(tmp_path / "missing.npz")
 

@@ -18,6 +18,7 @@ from nni_autoformer.complexity import macs, params
 from nni_autoformer.data import DecodedImages
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.search.accuracy import measure
+from nni_autoformer.search.engine import GenerationEngine
 
 SMALL = "--population-size 6 --num-mutations 3 --num-crossovers 2 --num-parents 3 --generations 3 --seed 1"
 
@@ -154,9 +155,9 @@ def test_an_interrupted_search_goes_on_with_the_same_candidates(toy, searched, t
 
     record = SearchFolder.record
 
-    def record_and_stop(self, candidate, accuracy, details):
-        record(self, candidate, accuracy, details)
-        if candidate.number == 8:
+    def record_and_stop(self, entry):
+        record(self, entry)
+        if entry.candidate.number == 8:
             raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
@@ -164,13 +165,15 @@ def test_an_interrupted_search_goes_on_with_the_same_candidates(toy, searched, t
         assert main(search_command(toy, tmp_path / "s")) == 130
     assert len(rows(tmp_path / "s")) == 9
     assert main(search_command(toy, tmp_path / "s")) == 2  # neither --resume nor --overwrite
-    evaluated = []
-    execute = SubnetEvaluator._execute
+    submitted = []
+    submit = GenerationEngine.submit_models
     monkeypatch.setattr(
-        SubnetEvaluator, "_execute", lambda self, model: evaluated.append(1) or execute(self, model)
+        GenerationEngine,
+        "submit_models",
+        lambda self, *models: submitted.extend(models) or submit(self, *models),
     )
     assert main(search_command(toy, tmp_path / "s", "--resume")) == 0
-    assert len(evaluated) == 9
+    assert len(submitted) == 9
     assert rows(tmp_path / "s") == rows(searched)
     assert (tmp_path / "s" / "best.yaml").read_text() == (searched / "best.yaml").read_text()
 
@@ -180,9 +183,9 @@ def test_an_interrupted_search_goes_on_with_the_same_candidates(toy, searched, t
 def test_a_killed_search_resumed_equals_the_uninterrupted_one(toy, searched, tmp_path, answers):
     output = tmp_path / "s"
     command = [sys.executable, "-m", "nni_autoformer", *search_command(toy, output)]
-    # a slower evaluation, so that the signal meets the search and not its end
-    slow = "import time, sys; from nni_autoformer import SubnetEvaluator as e; x = e._execute\n"
-    slow += "e._execute = lambda *a: (time.sleep(0.15), x(*a))[1]\n"
+    # slower answers, so that the signal meets the search and not its end
+    slow = "import time, sys; from nni_autoformer.search.folder import SearchFolder as f; x = f.record\n"
+    slow += "f.record = lambda *a: (time.sleep(0.15), x(*a))[1]\n"
     slow += "from nni_autoformer.cli import main; sys.exit(main(sys.argv[1:]))"
     process = subprocess.Popen(
         [sys.executable, "-c", slow, *command[3:]], start_new_session=True, stderr=subprocess.DEVNULL

@@ -144,6 +144,15 @@ def test_a_killed_experiment_goes_on(experiment, monkeypatch, steps, state_is_lo
     assert set(before.evaluated).isdisjoint(after.evaluated)
 
 
+def test_another_algorithm(experiment):
+    tuner = EvolutionTuner(space="digits", algorithm="random", population_size=4, generations=2)
+    nni = Nni(tuner, 3)
+    while nni.running:
+        nni.step()
+    assert len(set(nni.evaluated)) == tuner.evolution.ledger.told == 8
+    assert (experiment / "search" / "best.yaml").is_file()
+
+
 def test_a_new_experiment_does_not_take_an_old_ones_folder(experiment):
     EvolutionTuner(space="digits", output=str(experiment / "mine"), **SETTINGS)
     Nni(EvolutionTuner(space="digits", output=str(experiment / "other"), **SETTINGS), 1)
@@ -175,6 +184,11 @@ def test_another_search_space_is_refused(experiment):
         ({"space": "digit"}, "no packaged space of this name"),
         ({"checkpoint": "nothere.safetensors"}, "there is no such checkpoint"),
         ({"space": "digits", "populaton_size": 3}, "unknown argument 'populaton_size'"),
+        (
+            {"space": "digits", "algorithm": "tpe"},
+            "it should be one of evolution, random",
+        ),
+        ({"space": "digits", "algorithm": "random", "num_parents": 3}, "unknown argument 'num_parents'"),
         ({"space": "digits", "population_size": "many"}, "population_size is 'many'; it should be a number"),
         ({"space": "digits", "max_params": 0.01}, "no subnet meets this limit"),
         ({"space": "digits", "optimize_mode": "minimize"}, "accuracy can only be maximized"),

@@ -1,0 +1,81 @@
+"""The ledger: one status per candidate, from its proposal to its answer."""
+
+import json
+import random
+
+import pytest
+
+from nni_autoformer import SearchSpace
+from nni_autoformer.search.ledger import Ledger, Status
+
+SPACE = SearchSpace.load("digits")
+
+
+def proposed(count):
+    ledger, rng = Ledger(), random.Random(0)
+    while len(ledger) < count:
+        architecture = SPACE.sample(rng)
+        if architecture not in ledger:
+            ledger.add(len(ledger) // 2, architecture, "random")
+    return ledger
+
+
+def test_a_candidates_way():
+    ledger = proposed(2)
+    assert [entry.status for entry in ledger] == [Status.OPEN, Status.OPEN]
+    candidate = ledger.start(1)
+    assert (candidate.number, candidate.generation, ledger[1].status) == (1, 0, Status.RUNNING)
+    ledger.reopen(1)
+    assert ledger.of(Status.OPEN) == list(ledger)
+    entry = ledger.tell(1, 50, {"images": 12})
+    assert (entry.status, entry.accuracy, entry.details) == (Status.DONE, 50.0, {"images": 12})
+    assert ledger.of(Status.DONE) == [entry] and ledger.of(Status.RUNNING) == []
+    assert ledger.find(candidate.architecture) is entry
+
+
+def test_each_answer_counts_once_and_only_accuracies_rank():
+    ledger = proposed(5)
+    ledger.tell(3, 10.0)
+    ledger.tell(0, 10.0)
+    ledger.tell(1, 20.0)
+    ledger.fail(2)
+    ledger.stop(4, {"images": 3})
+    assert (ledger.told, ledger.failed, ledger.stopped, ledger.answered) == (3, 1, 1, 5)
+    assert [(candidate.number, accuracy) for candidate, accuracy in ledger.ranking()] == [
+        (1, 20.0),
+        (0, 10.0),
+        (3, 10.0),
+    ]
+    for number in range(5):
+        for write in (ledger.start, ledger.reopen, ledger.fail, ledger.stop):
+            with pytest.raises(ValueError, match=f"Candidate {number} has been told already"):
+                write(number)
+    with pytest.raises(ValueError, match="No candidate has the number 5"):
+        ledger.tell(5, 1.0)
+    assert ledger.answered == 5
+
+
+def test_it_comes_back_from_json_with_what_ran_open_again():
+    ledger = proposed(5)
+    ledger.tell(0, 12.5)
+    ledger.fail(1)
+    ledger.stop(2)
+    ledger.start(3)
+    again = Ledger.from_state(json.loads(json.dumps(ledger.state())))
+    assert [entry.candidate for entry in again] == [entry.candidate for entry in ledger]
+    assert [entry.status for entry in again] == [
+        Status.DONE,
+        Status.FAILED,
+        Status.STOPPED,
+        Status.OPEN,
+        Status.OPEN,
+    ]
+    assert again.ranking() == ledger.ranking()
+
+
+def test_states_without_a_mark_for_stopped_candidates_are_read():
+    """As versions without racing have written them."""
+    state = proposed(2).state()
+    for entry in state:
+        del entry["stopped"]
+    assert [entry.status for entry in Ledger.from_state(state)] == [Status.OPEN, Status.OPEN]
