@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import stat
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -31,7 +32,10 @@ CONSTANT = 315_705_600_000_000_000
 """Times up to the second of January 1980, in nanoseconds, stand for no time at all."""
 
 SMALL = 64 << 20
-"""Bytes up to which a set's files are all read: a tenth of a second."""
+"""Bytes up to which a set's files are all read, which takes less than a second."""
+
+_BLOCK = 4096
+"""Bytes that a file counts at least: opening a smaller one takes longer than reading it."""
 
 _AT_ONCE = 1 << 20
 
@@ -139,9 +143,18 @@ def stamp_files(paths: Sequence[str], taken: int, strict: bool = False) -> str:
         paths: the files; that one is missing counts too.
         taken, strict: how to look, see `Contents.of`.
     """
-    if sum(entry.st_size for entry in map(_stat, paths) if entry) <= SMALL:
+    if _is_small(paths):
         return _digest(_content(path) for path in paths)
-    return _digest(_line(path, taken, strict) for path in paths)
+    return _digest(_line(_stat(path), path, taken, strict) for path in paths)
+
+
+def _is_small(paths: Sequence[str]) -> bool:
+    total = 0
+    for entry in map(_stat, paths):
+        total += max(_BLOCK, entry.st_size) if entry else 0
+        if total > SMALL:
+            return False
+    return True
 
 
 def look_at(paths: Iterable[str], taken: int) -> str:
@@ -151,7 +164,14 @@ def look_at(paths: Iterable[str], taken: int) -> str:
         paths: files and folders; that one is missing counts too.
         taken: time of the comparison, see `Contents.of`.
     """
-    return _digest(_names(path) if os.path.isdir(path) else _line(path, taken, True) for path in paths)
+    return _digest(_seen(path, taken) for path in paths)
+
+
+def _seen(path: str, taken: int) -> str:
+    entry = _stat(path)
+    if entry is not None and stat.S_ISDIR(entry.st_mode):
+        return _names(path)
+    return _line(entry, path, taken, strict=True)
 
 
 def _digest(lines: Iterable[str]) -> str:
@@ -169,8 +189,7 @@ def _stat(path: str) -> os.stat_result | None:
         return None
 
 
-def _line(path: str, taken: int, strict: bool) -> str:
-    entry = _stat(path)
+def _line(entry: os.stat_result | None, path: str, taken: int, strict: bool) -> str:
     if entry is None:
         return "missing"
     times = [entry.st_mtime_ns, entry.st_ctime_ns] if strict else [entry.st_mtime_ns]

@@ -1,6 +1,7 @@
 """``nni-autoformer data``: on small folders in ImageNet's layout, with a devkit made for them."""
 
 import hashlib
+import itertools
 import os
 import tarfile
 
@@ -232,7 +233,6 @@ EVIL = (
     "N01440764",
     "n٠١٤٤٠٧٦٤",
     "n01440764\n",
-    "",
 )
 
 
@@ -261,11 +261,14 @@ def evil_lines(folder, name, monkeypatch):
     (folder / "val.txt").write_text(f"{val_name(1)} {name}\n")
 
 
-@pytest.mark.parametrize("write", [evil_devkit, evil_archive, evil_meta, evil_solution, evil_lines])
-@pytest.mark.parametrize("name", EVIL)
+@pytest.mark.parametrize(
+    ("write", "name"),
+    [
+        *itertools.product((evil_devkit, evil_archive, evil_meta), EVIL),
+        *itertools.product((evil_solution, evil_lines), EVIL[:-1]),  # a line's end is no part of a word there
+    ],
+)
 def test_a_class_that_is_no_wordnet_id_moves_nothing(imagenet, monkeypatch, capsys, write, name):
-    if name.strip() in WNIDS and write in (evil_solution, evil_lines):
-        pytest.skip("a line's end is no part of a word there")
     before = sorted(imagenet.rglob("*.JPEG"))
     write(imagenet, name, monkeypatch)
     assert run("imagenet", "--root", imagenet) == 2
@@ -367,7 +370,6 @@ def test_bad_subset_flags(image_folder, capsys, words, sentence):
         ("subset --root {root} --per-class 2 --output {root}", "the list cannot be there"),
         ("subset --root {root} --per-class 2 --output {root}/pipe", "is no regular file"),
         ("subset --root {root} --per-class 2 --output {root}/train/one/00.png/list", "Not a directory"),
-        ("subset --root {root} --per-class 2 --output /proc/list.txt", "the list cannot be written"),
     ],
 )
 def test_places_that_cannot_be_are_sentences(image_folder, capsys, words, sentence):
