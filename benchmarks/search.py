@@ -87,8 +87,8 @@ class Workload:
     def ours(self, population_size: int, generations: int, images: int, racing: Any = None) -> Any:
         """Search; the evolution and the folder's number of image evaluations."""
         from nni_autoformer import Evolution, EvolutionConfig, EvolutionStrategy, SubnetEvaluator
-        from nni_autoformer.cli import quieten_libraries
         from nni_autoformer.experiment import run_experiment
+        from nni_autoformer.experiment.quiet import quieten_libraries
 
         quieten_libraries()
         half = population_size // 2

@@ -52,7 +52,7 @@ lap("import torch")
 import nni
 lap("import nni")
 from nni_autoformer.cli import build_parser
-from nni_autoformer.cli.test import test
+from nni_autoformer.jobs import evaluate
 from nni_autoformer.search import subnet_trial
 from nni_autoformer import checkpoints
 parser = build_parser()

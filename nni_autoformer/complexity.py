@@ -1,9 +1,14 @@
-"""Parameters and multiply-accumulates of a subnet in closed form: exact, and without building it.
+"""What a subnet costs, in closed form: exact, and without building it.
 
-A search asks this of every candidate that it draws, so it must cost microseconds and load no torch.
+A search asks this of every candidate that it draws, so it must cost microseconds and load no torch. `COSTS`
+is the one table of costs: limits and their flags, candidates, metrics, tables and figures are made from it,
+so that a further cost is a function and an entry here.
 """
 
 from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
 
 from .architecture import HEAD_DIM, Architecture
 from .space import ModelConfig, SearchSpace
@@ -74,11 +79,73 @@ def official(architecture: Architecture, model: ModelConfig = ModelConfig()) -> 
     return total
 
 
-def params_range(space: SearchSpace) -> tuple[int, int]:
-    """The fewest and the most parameters of any subnet of the space."""
-    return params(space.smallest, space.model), params(space.largest, space.model)
+@dataclass(frozen=True)
+class Cost:
+    """One respect in which a subnet costs something.
+
+    Attributes:
+        name: key in files and metrics, and end of the flags `--min-NAME` and `--max-NAME`.
+        title: name for people.
+        unit: unit of limits and axes, as its abbreviation.
+        scale: how many counts are one unit.
+        digits: decimals that a text shows of a value in the unit.
+        cell: unit, scale and decimals of an exact count in a table.
+        help: description of a limit, behind 'fewest' or 'most'.
+        value: count of a subnet within the network around it.
+    """
+
+    name: str
+    title: str
+    unit: str
+    scale: int
+    digits: int
+    cell: tuple[str, int, int]
+    help: str
+    value: Callable[[Architecture, ModelConfig], int]
+
+    def range(self, space: SearchSpace) -> tuple[int, int]:
+        """The least and the most that a subnet of the space costs."""
+        return self.value(space.smallest, space.model), self.value(space.largest, space.model)
+
+    def short(self, count: float) -> str:
+        """A count in the unit, rounded, for a line of text."""
+        return f"{count / self.scale:.{self.digits}f} {self.unit} {self.title}"
+
+    def exact(self, count: float) -> str:
+        """A count as a table shows it: '5,867,944' parameters, '1,283.00 M' MACs."""
+        unit, scale, digits = self.cell
+        return f"{count / scale:,.{digits}f} {unit}".rstrip()
 
 
-def macs_range(space: SearchSpace) -> tuple[int, int]:
-    """The fewest and the most multiply-accumulates of any subnet of the space."""
-    return macs(space.smallest, space.model), macs(space.largest, space.model)
+COSTS = {
+    cost.name: cost
+    for cost in (
+        Cost("params", "parameters", "M", 10**6, 3, ("", 1, 0), "parameters, in millions", params),
+        Cost(
+            "macs",
+            "MACs",
+            "G",
+            10**9,
+            4,
+            ("M", 10**6, 2),
+            "multiply-accumulates of an image, in billions, without the relative position's",
+            macs,
+        ),
+    )
+}
+"""Every cost by its name."""
+
+
+def costs_of(architecture: Architecture, model: ModelConfig) -> dict[str, int]:
+    """The counts of all costs of a subnet, by name."""
+    return {name: cost.value(architecture, model) for name, cost in COSTS.items()}
+
+
+def told_costs(architecture: Architecture, model: ModelConfig) -> str:
+    """All costs of a subnet as a text: '5.868 M parameters, 1.2830 G MACs'."""
+    return ", ".join(cost.short(cost.value(architecture, model)) for cost in COSTS.values())
+
+
+def cost_rows(architecture: Architecture, model: ModelConfig) -> list[tuple[str, str]]:
+    """All costs of a subnet as rows of a table: title and exact count."""
+    return [(cost.title, cost.exact(cost.value(architecture, model))) for cost in COSTS.values()]

@@ -13,13 +13,14 @@ def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
 
     Args:
         package: its `__name__`.
-        homes: the module of each public name, relative to the package.
+        homes: module of each public name, relative to the package; with a dot in front relative to the
+            package above it.
     """
 
     def getattr_(name: str) -> Any:
         if name not in homes:
             raise AttributeError(f"module '{package}' has no attribute '{name}'")
-        return getattr(import_module(f"{package}.{homes[name]}"), name)
+        return getattr(import_module(f".{homes[name]}", package), name)
 
     def dir_() -> list[str]:
         return sorted({*vars(sys.modules[package]), *homes})

@@ -126,14 +126,16 @@ class SearchSpace:
     # Reading and writing
 
     @classmethod
-    def load(cls, name_or_path: str | Path) -> SearchSpace:
+    def load(cls, name_or_path: SearchSpace | str | Path) -> SearchSpace:
         """A packaged space by its name ('tiny', 'digits', …), or a YAML file: ours, or one of the published
-        code with the sections SUPERNET and SEARCH_SPACE.
+        code with the sections SUPERNET and SEARCH_SPACE. A space is given back as it is.
 
         Raises:
             ConfigError: there is no such space or file, or its content is wrong; the sentence names file and
                 key.
         """
+        if isinstance(name_or_path, SearchSpace):
+            return name_or_path
         path = packaged_or_own(name_or_path, "search_spaces", "--space", "space")
         content = read_yaml(path)
         return cls.from_dict(published_space(content, str(path)) or content, str(path))
@@ -324,13 +326,15 @@ class SearchSpace:
         between = dict(self.architectures) or {"middle": self.middle}
         return {"smallest": self.smallest, **between, "largest": self.largest}
 
-    def architecture(self, name_or_path: str | Path) -> Architecture:
+    def architecture(self, name_or_path: Architecture | str | Path) -> Architecture:
         """A subnet by its name ('smallest', 'middle', 'largest' or one of the space's own), or from a YAML
-        file.
+        file; an architecture is given back if the space holds it.
 
         Raises:
             ConfigError: there is no such name or file, or the architecture is not in the space.
         """
+        if isinstance(name_or_path, Architecture):
+            return self.require(name_or_path)
         names = {"middle": self.middle, **self.named()}
         if str(name_or_path) in names:
             return names[str(name_or_path)]

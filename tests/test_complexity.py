@@ -7,11 +7,10 @@ import pytest
 
 from nni_autoformer import Architecture, ModelConfig, SearchSpace
 from nni_autoformer.complexity import (
+    COSTS,
     macs,
-    macs_range,
     official,
     params,
-    params_range,
     relative_position_macs,
 )
 
@@ -75,7 +74,7 @@ def test_the_official_number_equals_the_published_code():
 )
 def test_the_published_ranges(name, smallest, largest):
     space = SearchSpace.load(name)
-    assert params_range(space) == (smallest, largest)
+    assert COSTS["params"].range(space) == (smallest, largest)
 
 
 def test_the_ranges_hold_for_every_subnet_of_a_space():
@@ -86,7 +85,7 @@ def test_the_ranges_hold_for_every_subnet_of_a_space():
         if i % 97 == 0:
             counts.append(params(architecture, space.model))
             operations.append(macs(architecture, space.model))
-    low, high = params_range(space)
+    low, high = COSTS["params"].range(space)
     assert low == counts[0] <= min(counts) <= max(counts) <= high
-    low, high = macs_range(space)
+    low, high = COSTS["macs"].range(space)
     assert low == operations[0] <= min(operations) <= max(operations) <= high

@@ -7,7 +7,7 @@ import pytest
 
 from nni_autoformer import SearchSpace
 from nni_autoformer.cli import build_parser
-from nni_autoformer.complexity import params_range
+from nni_autoformer.complexity import COSTS
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))
@@ -49,6 +49,6 @@ def test_every_command_is_understood(words):
 def test_the_table_of_spaces_is_right():
     for name, parameters in re.findall(r"^\| `(\w+)` .* \| ([\d.]+ – [\d.]+) \|$", ENGLISH, flags=re.M):
         low, high = (float(number) for number in parameters.split(" – "))
-        smallest, largest = params_range(SearchSpace.load(name))
+        smallest, largest = COSTS["params"].range(SearchSpace.load(name))
         assert smallest / 1e6 == pytest.approx(low, rel=0.05)
         assert largest / 1e6 == pytest.approx(high, rel=0.05)

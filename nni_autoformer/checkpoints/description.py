@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from ..complexity import params_range
+from ..complexity import COSTS
 from .header import Header
 
 LONGEST_VALUE = 200
@@ -18,7 +18,7 @@ def describe(header: Header) -> list[tuple[str, str]]:
         header: header of a checkpoint.
     """
     space = header.space
-    low, high = params_range(space)
+    low, high = COSTS["params"].range(space)
     return [
         ("kind", header.kind),
         ("space", f"{space.name}, {space.size:,} subnets"),

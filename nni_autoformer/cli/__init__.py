@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import logging
 import sys
-import warnings
 from collections.abc import Sequence
 
 from .. import __version__
 from ..errors import ConfigError, Terminated
 from ..experiment import current_trial
+from ..experiment.quiet import quieten
 from .overrides import overrides_of
+from .screen import show_log
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -75,6 +75,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     words = list(sys.argv[1:] if argv is None else argv)
     quieten()
+    show_log()
     try:
         sample = None
         if (trial := current_trial()) is not None:
@@ -102,30 +103,3 @@ def _sentence(error: ConfigError) -> str:
     # a DataLoader worker's exception arrives with the worker's traceback as its text, the sentence last
     text = str(error)
     return (text.rsplit("ConfigError: ", 1)[-1] if text.startswith("Caught ") else text).strip()
-
-
-def quieten() -> None:
-    """Keep warnings off the screen that are no news to a user."""
-    for message in (
-        ".*is found to be not a nn.Module",  # NNI looks at names of torch.nn that it does not know
-        ".*try to wrap PyTorch DataLoader with nni.trace",  # only matters for trials in other processes
-        ".*does not have many workers",
-        ".*treespec",
-        ".*ended before the epoch ended and your dataloader is",  # the sampler knows where the run stands
-        "It is recommended to use .self.log.*sync_dist=True",  # torchmetrics has summed over the ranks
-        "The number of training batches .* is smaller than the logging interval",
-    ):
-        warnings.filterwarnings("ignore", message=message)
-
-
-def quieten_libraries() -> None:
-    """Stop the log lines of NNI and Lightning on the screen, once they are imported; NNI's log is in its
-    file.
-    """
-    import pytorch_lightning  # noqa: F401  (sets its own log level when it is imported)
-    from nni.runtime.log import silence_stdout
-
-    silence_stdout()
-    logging.getLogger("nni").addHandler(logging.NullHandler())
-    logging.getLogger("pytorch_lightning").setLevel(logging.ERROR)
-    logging.raiseExceptions = False  # a log on a full disk, whose traceback would hide our own sentence

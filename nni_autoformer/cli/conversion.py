@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..report.summary import table
 from ..space import SearchSpace
-from . import options
+from . import flags
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
@@ -31,7 +31,7 @@ def add_convert_parser(commands: Any) -> None:
     text = "Write a checkpoint in another layout, where that is exact."
     parser = commands.add_parser("convert", help="write a checkpoint in another layout", description=text)
     parser.set_defaults(run=run_convert)
-    options.add_checkpoint(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument(
         "--to",
         required=True,

@@ -8,9 +8,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..report.summary import table
-from . import options
+from . import flags
 
 
 def add_parser(commands: Any) -> None:
@@ -22,7 +23,7 @@ def add_parser(commands: Any) -> None:
     text = "decode every image once, and name those that cannot be read"
     check = jobs.add_parser("check", help=text, description=f"{text}; exit status 2 if there are any.")
     check.set_defaults(run=run_check)
-    options.add_data(check)
+    flags.add_settings(check, DataSet)
 
 
 def _add_imagenet(jobs: Any) -> None:
@@ -215,10 +216,10 @@ def _is_own(listing: Path, names: list[str]) -> bool:
 
 def run_check(arguments: argparse.Namespace) -> None:
     """Run ``data check``."""
-    from ..data import BadImages, default_workers, open_data, readable
+    from ..data import BadImages, default_workers, readable
 
-    workers = options.workers_of(arguments)
-    splits = open_data(arguments.dataset, arguments.data, download=arguments.download)
+    data = flags.configured(DataSet, arguments)
+    workers, splits = data.workers, data.open()
     bad, total = BadImages(), 0
     for name, source in (("training", splits.train), ("test", splits.test)):
         count = default_workers(len(source)) if workers is None else workers

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from . import options
+from . import flags
 from .conversion import checkpoint_of
 
 
@@ -14,7 +14,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("export", help="write a subnet for other programs", description=__doc__)
     parser.set_defaults(run=run)
-    options.add_checkpoint(parser)
+    flags.add_checkpoint(parser)
     parser.add_argument(
         "--architecture", metavar="FILE|NAME", help="which subnet of a supernet, see nni-autoformer test"
     )

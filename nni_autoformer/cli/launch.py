@@ -137,7 +137,7 @@ def _check_command(words: list[str], search_space: Any) -> None:
     except SystemExit:
         raise ConfigError(f"trialCommand: {said.getvalue().strip().splitlines()[-1]}") from None
     data = getattr(arguments, "data", None)
-    if data is not None and not data.is_dir():
+    if data is not None and not Path(data).is_dir():
         raise ConfigError(f"trialCommand: --data {data}: there is no such folder.")
     if getattr(arguments, "checkpoint", None) is not None:
         from ..checkpoints import read_header
@@ -172,7 +172,7 @@ def start(config: Any, port: int) -> None:
     """
     from nni.experiment import Experiment, RunMode
 
-    from . import quieten_libraries
+    from ..experiment.quiet import quieten_libraries
 
     quieten_libraries()
     experiment = Experiment(config)

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from ..complexity import COSTS
 from ..errors import ConfigError
 from ..report.results import Series, read_peers, read_series
 from ..report.summary import grid
@@ -31,7 +32,7 @@ def add_parser(commands: Any) -> None:
         help="add published ImageNet results: ViT, DeiT, TinyViT, Swin S3, PreNAS and the paper's AutoFormer",
     )
     parser.add_argument(
-        "--against", choices=("params", "macs"), default="params", help="the horizontal axis (default params)"
+        "--against", choices=tuple(COSTS), default="params", help="the horizontal axis (default params)"
     )
     parser.add_argument("--log", action="store_true", help="make the horizontal axis logarithmic")
     parser.add_argument("--title", default="", help="above the figure")
@@ -55,7 +56,7 @@ def run(arguments: argparse.Namespace) -> None:
         raise ConfigError("there is nothing to draw: name folders or files of results, or give --peers.")
     series = [read_series(word) for word in arguments.results]
     for word, entry in zip(arguments.results, series):
-        if all(result.cost(against) is None for result in entry.results):
+        if not any(against in result.costs for result in entry.results):
             raise ConfigError(f"{word}: no result has {against}, which --against {against} draws.")
 
     from ..report.figures import draw_comparison
@@ -66,7 +67,7 @@ def run(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise ConfigError(f"--output {output} cannot be written: {error.strerror}.") from None
     if series:
-        head = ("results", "networks", "best %", "parameters", "MACs (M)", "accuracy on")
+        head = ("results", "networks", "best %", *(cost.title for cost in COSTS.values()), "accuracy on")
         print(grid(head, [_row(entry) for entry in series]))
     _tell(series, against, bool(peers))
     print(f"The figure is in {output}")
@@ -74,16 +75,15 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _row(entry: Series) -> tuple[str, ...]:
     best = entry.best()
-    size = "?" if best.params is None else f"{best.params:,.0f}"
-    cost = "?" if best.macs is None else f"{best.macs / 1e6:,.1f}"
+    costs = [cost.exact(best.costs[name]) if name in best.costs else "?" for name, cost in COSTS.items()]
     images = f"{entry.split} images" if entry.split else "as its file says"
-    return entry.label, f"{len(entry.results):,}", f"{best.top1:.2f}", size, cost, images
+    return entry.label, f"{len(entry.results):,}", f"{best.top1:.2f}", *costs, images
 
 
 def _tell(series: list[Series], against: str, peers: bool) -> None:
     """What a reader of the figure has to know."""
     for entry in series:
-        count, unknown = len(entry.results), sum(result.cost(against) is None for result in entry.results)
+        count, unknown = len(entry.results), sum(against not in result.costs for result in entry.results)
         if unknown:
             print(f"{entry.label}: {unknown} of {count} results have no {against} and are left out.")
     splits = {entry.split or "test" for entry in series} | ({"test"} if peers else set())

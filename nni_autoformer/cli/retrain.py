@@ -8,52 +8,70 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ConfigError
-from ..space import Architecture, SearchSpace
-from . import options
-from .recipe_flags import recipe_of
-from .subnet_training import SubnetRun, add_flags, train_subnet
+from ..data.data_set import DataSet, Loading
+from ..training.upkeep import Upkeep
+from . import flags
+from .recipe_flags import add_recipe
+from .screen import say
+from .test import which
+from .train import training_of
 
 if TYPE_CHECKING:
-    from ..jobs.preparation import TrainJob
-    from ..nn.subnet import Subnet
+    from ..jobs import TrainedSubnet
 
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("retrain", help="train one subnet from scratch", description=__doc__)
     parser.set_defaults(run=run)
-    options.add_space(parser)
-    parser.add_argument(
-        "--architecture",
-        metavar="FILE|NAME",
-        help="which subnet: a YAML file (a search writes best.yaml), or smallest, middle, largest, or a name "
-        "in the space's file, as published",
+    flags.add_space(parser)
+    flags.add_architecture(
+        parser,
+        "which subnet: a YAML file (a search writes best.yaml), or smallest, middle, largest, or a name in "
+        "the space's file, as published",
     )
-    add_flags(parser, "retrain")
+    add_subnet_training(parser, "retrain")
+
+
+def add_subnet_training(parser: argparse.ArgumentParser, task: str) -> None:
+    """Add the flags of the commands that train a single network.
+
+    Args:
+        parser: parser of the command.
+        task: 'retrain' or 'finetune'.
+    """
+    flags.add_settings(parser, DataSet)
+    flags.add_settings(parser, Loading)
+    parser.add_argument(
+        "--selection",
+        metavar="N-per-class|FILE|none",
+        help="training images to hold out: the accuracies of the epochs are then on them, and the best "
+        "epoch is kept too (default none: every training image is trained on, and the accuracies, on the "
+        "test images, choose nothing; as an NNI trial, whose accuracy the experiment chooses by: "
+        "100-per-class, at most a fifth of the smallest class)",
+    )
+    add_recipe(parser, task)
+    flags.add_device(parser)
+    flags.add_output(parser)
+    flags.add_settings(parser, Upkeep)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command; as an NNI trial the labels of the search space are the architecture."""
-    options.workers_of(arguments)
-    space = SearchSpace.load(arguments.space)
-    architecture = _architecture(arguments, space)
-    recipe = recipe_of(arguments, space, "retrain")
+    from ..jobs import retrain
 
-    def start(job: TrainJob) -> tuple[Subnet, list[str]]:
-        from ..training.initial_weights import fresh_subnet
-
-        return fresh_subnet(architecture, job.space, job.recipe), ["The weights are new."]
-
-    splits = options.open_splits(arguments, space)
-    facts = {"inherited": None, "supernet_depth": space.max_depth}
-    train_subnet(arguments, SubnetRun("retrain", architecture, space, recipe, splits, {}, facts, start))
+    trained = retrain(
+        arguments.space,
+        which(arguments),
+        flags.configured(DataSet, arguments),
+        selection=arguments.selection,
+        device=arguments.device,
+        **training_of(arguments),
+    )
+    say_where(trained)
 
 
-def _architecture(arguments: argparse.Namespace, space: SearchSpace) -> Architecture:
-    sample = getattr(arguments, "sample", None)
-    if sample is not None:
-        return space.require(Architecture.from_sample(sample), "the NNI trial's architecture")
-    if arguments.architecture is None:
-        raise ConfigError(f"--architecture is missing: say which subnet of '{space.name}' to train.")
-    return space.architecture(arguments.architecture)
+def say_where(trained: TrainedSubnet) -> None:
+    """Say where the weights are."""
+    already = f"{trained.output} holds the finished run already: {trained.checkpoint}"
+    say(f"The subnet is in {trained.checkpoint}" if trained.fresh else already)

@@ -8,10 +8,10 @@ from typing import Any
 
 import yaml
 
-from ..complexity import macs, params
+from ..complexity import told_costs
 from ..report.summary import table
 from ..space import SearchSpace
-from . import options
+from . import flags
 
 FORMATS = ("table", "yaml", "nnictl", "nas")
 
@@ -20,7 +20,7 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("space", help="show a search space", description=__doc__)
     parser.set_defaults(run=run)
-    options.add_space(parser)
+    flags.add_space(parser)
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -61,6 +61,5 @@ def _rows(space: SearchSpace) -> list[tuple[str, str]]:
         ("classes", f"{model.num_classes:,}"),
     ]
     for name, architecture in space.named().items():
-        size, cost = params(architecture, model), macs(architecture, model)
-        rows.append((name, f"{size / 1e6:.3f} M parameters, {cost / 1e9:.4f} G MACs"))
+        rows.append((name, told_costs(architecture, model)))
     return rows

@@ -59,8 +59,12 @@ class Trial:
         )
 
 
-@lru_cache(maxsize=1)
 def current_trial() -> Trial | None:
     """The trial that this process is, or None outside of NNI; asks NNI for the parameters once."""
+    return _current()
+
+
+@lru_cache(maxsize=1)
+def _current() -> Trial | None:
     inside = "NNI_TRIAL_JOB_ID" in os.environ and os.environ.get("NNI_PLATFORM") not in (None, "unittest")
     return Trial() if inside else None

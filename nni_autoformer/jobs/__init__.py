@@ -1,1 +1,73 @@
-"""What a command does, as functions of configuration objects; the folder of a run."""
+"""What the commands do, as functions of configuration objects that return objects; nothing here prints.
+
+    from nni_autoformer.jobs import search, test, train
+
+    supernet = train("cifar", "DIR", "runs/c10", epochs=30)
+    found = search(supernet.checkpoint, "DIR", "runs/c10-search", limits=Limits(max_params=2.0))
+    print(found.best.architecture, found.best.accuracy)
+    print(test(supernet.checkpoint, "DIR", architecture=found.best.architecture).top1)
+
+A command line with the same settings makes the same recipe and gives the same numbers. Sentences for people
+go to the logger 'nni_autoformer'.
+"""
+
+from typing import TYPE_CHECKING
+
+from ..lazy import lazy
+
+if TYPE_CHECKING:
+    from ..data.data_set import DataSet, Loading
+    from ..search.evaluation import Evaluation
+    from ..training.upkeep import Upkeep
+    from .evaluate import Tested, test
+    from .sample_subnets import Sampled, sample
+    from .search_supernet import Engine, Ranked, Searched, search
+    from .train_subnet import TrainedSubnet, finetune, retrain
+    from .train_supernet import TrainedSupernet, train
+    from .whole_job import Demonstrated, demo
+
+_HOMES = {
+    "DataSet": ".data.data_set",
+    "Demonstrated": "whole_job",
+    "Engine": "search_supernet",
+    "Evaluation": ".search.evaluation",
+    "Loading": ".data.data_set",
+    "Ranked": "search_supernet",
+    "Sampled": "sample_subnets",
+    "Searched": "search_supernet",
+    "Tested": "evaluate",
+    "TrainedSubnet": "train_subnet",
+    "TrainedSupernet": "train_supernet",
+    "Upkeep": ".training.upkeep",
+    "demo": "whole_job",
+    "finetune": "train_subnet",
+    "retrain": "train_subnet",
+    "sample": "sample_subnets",
+    "search": "search_supernet",
+    "test": "evaluate",
+    "train": "train_supernet",
+}
+
+__all__ = [
+    "DataSet",
+    "Demonstrated",
+    "Engine",
+    "Evaluation",
+    "Loading",
+    "Ranked",
+    "Sampled",
+    "Searched",
+    "Tested",
+    "TrainedSubnet",
+    "TrainedSupernet",
+    "Upkeep",
+    "demo",
+    "finetune",
+    "retrain",
+    "sample",
+    "search",
+    "test",
+    "train",
+]
+
+__getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import errno
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..cli import quieten_libraries
-from ..cli.options import report_bad_images
 from ..errors import ConfigError
 from ..experiment import current_trial
+from ..experiment.quiet import quieten_libraries
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from ..training.recipe import Recipe
@@ -21,9 +21,11 @@ from .run_folder import jsonable
 if TYPE_CHECKING:
     import torch
 
-    from ..data import DataSplits, ImageSource
+    from ..data import BadImages, DataSplits, ImageSource
     from ..nn.subnet import Subnet
     from ..training.trainer import Training
+
+_logger = logging.getLogger("nni_autoformer")
 
 SELECTION_FILE = "selection.txt"
 SUPERNET_FILE = "supernet.safetensors"
@@ -131,7 +133,7 @@ class TrainJob:
         if self.ranks.main:
             self.recipe.to_yaml(output / RECIPE_FILE)
             if self.held_out is None:
-                print(
+                self.ranks.tell(
                     "No images are held out: the accuracies of the epochs are those on the test images, so "
                     "no epoch is chosen by them, and the last one counts. --selection N-per-class holds "
                     "training images out and keeps the best epoch too."
@@ -179,7 +181,7 @@ class TrainJob:
                 train_supernet(self.space, self.open(output))
             else:
                 train_network(network, self.open(output))
-            report_bad_images(self.loading.get("bad_images"))
+            _report_bad_images(self.loading.get("bad_images"))
         except OSError as error:
             if error.errno not in UNWRITABLE:
                 raise
@@ -187,6 +189,11 @@ class TrainJob:
                 f"{error.filename or output} cannot be written: {error.strerror}. What was saved before is "
                 "whole: once that is put right, --resume goes on from it."
             ) from error
+
+
+def _report_bad_images(bad_images: BadImages | None) -> None:
+    if bad_images is not None and (report := bad_images.report()):
+        _logger.warning(report)
 
 
 def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
@@ -204,6 +211,29 @@ def with_precision(recipe: Recipe, device: torch.device) -> Recipe:
     # older GPUs have bf16 in software alone, slower than fp32
     native = device.type == "cuda" and torch.cuda.get_device_capability(device) >= (8, 0)
     return recipe.changed(precision="bf16" if native else "fp32")
+
+
+def device_of(name: str, ranks: Ranks) -> torch.device:
+    """Where this rank trains.
+
+    Raises:
+        ConfigError: there is no such device, or not one for each process of this machine.
+    """
+    import torch
+
+    from ..devices import pick_device
+
+    device = pick_device(name)
+    if ranks.world_size == 1 or device.type == "cpu":
+        return device
+    if device.index is not None:
+        raise ConfigError(f"--device {name} is one GPU for {ranks.world_size} processes; give --device cuda.")
+    if torch.cuda.device_count() < ranks.local_world_size:
+        raise ConfigError(
+            f"{ranks.local_world_size} processes were started on a machine with "
+            f"{torch.cuda.device_count()} GPUs; start as many as there are (--nproc_per_node)."
+        )
+    return torch.device("cuda", ranks.local_rank)
 
 
 def hold_out(source: ImageSource, selection: str | None, seed: int) -> tuple[ImageSource, ImageSource | None]:

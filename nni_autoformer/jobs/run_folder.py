@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..experiment import current_trial
 from ..files import read_json, write_json
 from ..training.ranks import Ranks
 from .session import describe_session
@@ -15,19 +16,27 @@ from .session import describe_session
 RUN_FILE = "run.json"
 
 
+def place_of(output: str | Path) -> Path:
+    """Where a run goes: the folder that the user names, or in an NNI trial a folder of the trial's own in
+    it.
+    """
+    trial = current_trial()
+    return Path(output) if trial is None else Path(output) / trial.id
+
+
 class RunFolder:
     """A folder that holds one run: what it was told to do, and whether it is finished.
 
     Args:
-        path: the folder; it need not exist yet.
-        job: the command: 'train', 'search', 'retrain', ….
+        path: folder of the run; it need not exist yet.
+        job: command of the run: 'train', 'search', 'retrain', ….
         config: what decides the run's result, as JSON values by flag. A resume must have the same.
     """
 
     def __init__(self, path: str | Path, job: str, config: Mapping[str, Any]) -> None:
         self.path = Path(path)
         self.job = job
-        self.config = dict(config)
+        self.config = jsonable(config)
         self._sessions: list[dict[str, Any]] = []
 
     def open(self, *, resume: bool, overwrite: bool) -> bool:
@@ -50,8 +59,7 @@ class RunFolder:
                 way = "" if finished else "continue it with --resume, or "
                 raise ConfigError(
                     f"{self.path} holds {state} run of '{earlier['job']}': {way}replace it with "
-                    "--overwrite, or give "
-                    "another --output."
+                    "--overwrite, or give another --output."
                 )
             self._require_same(earlier)
             if finished:
@@ -115,10 +123,10 @@ def run_once(
     """Do the work of a run with all its ranks; False where the folder holds it finished already.
 
     Args:
-        folder: of the run.
+        folder: folder of the run.
         ranks: this process among those of the run.
         work: what every rank does, or goes on with.
-        resume, overwrite: see `RunFolder.open`.
+        resume, overwrite: what may become of a run that the folder holds, see `RunFolder.open`.
 
     Raises:
         ConfigError: as `RunFolder.open`, and whatever the work raises.

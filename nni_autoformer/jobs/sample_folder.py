@@ -8,10 +8,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..architecture import KEYS
+from ..complexity import COSTS
 from ..errors import ConfigError
 from ..files import write_json, write_text
 from ..report.results import SAMPLES, pareto, to_csv
-from ..search.random_subnets import Subnet, best_of_sizes
+from ..search.random_subnets import SampledSubnet, best_of_sizes
 from ..space import SearchSpace
 
 PART = "samples.{}.jsonl"
@@ -19,9 +21,8 @@ PART = "samples.{}.jsonl"
 
 ARCHITECTURES = "architectures"
 
-CHOICES = ("embed_dim", "depth", "num_heads", "mlp_ratio")
-ROW = ("number", "origin", "name", *CHOICES, "params", "macs", "top1", "top5", "images", "split")
-SIZE = ("from", "to", "subnets", "mean", "std", "number", *CHOICES, "params", "macs", "top1", "top5")
+ROW = ("number", "origin", "name", *KEYS, *COSTS, "top1", "top5", "images", "split")
+SIZE = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *COSTS, "top1", "top5")
 
 
 class SampleFolder:
@@ -37,12 +38,12 @@ class SampleFolder:
         space: of the subnets.
     """
 
-    def __init__(self, folder: str | Path, subnets: Sequence[Subnet], space: SearchSpace) -> None:
+    def __init__(self, folder: str | Path, subnets: Sequence[SampledSubnet], space: SearchSpace) -> None:
         self.folder = Path(folder)
         self.subnets = subnets
         self.space = space
 
-    def record(self, rank: int, subnet: Subnet, found: Mapping[str, Any]) -> None:
+    def record(self, rank: int, subnet: SampledSubnet, found: Mapping[str, Any]) -> None:
         """Store what was measured of a subnet.
 
         Args:
@@ -84,8 +85,8 @@ class SampleFolder:
                 f"{file}: the answers are of other subnets than this run's; give another --output."
             )
 
-    def report(self, rows: Sequence[dict[str, Any]], sizes: int) -> tuple[list[dict], list[dict]]:
-        """Write all tables, and the architectures that stand in the two short ones.
+    def tables(self, rows: Sequence[dict[str, Any]], sizes: int) -> tuple[list[dict], list[dict]]:
+        """The two short tables of a sample.
 
         Args:
             rows: all answers.
@@ -94,22 +95,32 @@ class SampleFolder:
         Returns:
             The best of each size, see `best_of_sizes`, and the rows of the Pareto front over parameters.
         """
-        best = best_of_sizes(rows, sizes)
         front = pareto(rows, lambda row: row["params"], lambda row: row["top1"])
+        return best_of_sizes(rows, sizes), front
+
+    def write(
+        self, rows: Sequence[dict[str, Any]], best: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]]
+    ) -> None:
+        """Write all tables, and the architectures that stand in the two short ones.
+
+        Args:
+            rows: all answers.
+            best, front: short tables, see `tables`.
+        """
         flat = [row | row["architecture"] for row in rows]
         write_text(self.folder / "samples.csv", to_csv(flat, ROW))
-        write_json(self.folder / "sizes.json", best)
+        write_json(self.folder / "sizes.json", list(best))
         write_text(self.folder / "sizes.csv", to_csv([_flat(entry) for entry in best], SIZE))
-        write_json(self.folder / "pareto.json", front)
+        write_json(self.folder / "pareto.json", list(front))
         write_text(self.folder / "pareto.csv", to_csv([row | row["architecture"] for row in front], ROW))
         for row in [*(entry["best"] for entry in best), *front]:
             self._write_architecture(row)
-        return best, front
 
     def _write_architecture(self, row: Mapping[str, Any]) -> None:
+        costs = ", ".join(f"{cost.exact(row[name])} {cost.title}" for name, cost in COSTS.items())
         comment = (
             f"{row['top1']:.2f} % with inherited weights on {row['images']:,} {row['split']} images,\n"
-            f"{row['params']:,} parameters, {row['macs'] / 1e9:.4f} G MACs (subnet {row['number']})."
+            f"{costs} (subnet {row['number']})."
         )
         file = self.folder / ARCHITECTURES / f"{row['number']}.yaml"
         self.subnets[row["number"]].architecture.to_yaml(file, comment)

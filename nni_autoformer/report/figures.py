@@ -13,15 +13,12 @@ matplotlib.use("Agg")  # a run on a server has no screen
 
 from matplotlib import pyplot as plt
 
-from ..complexity import params
+from ..complexity import COSTS
 from ..files import replacing
 from ..search.evolution import Evolution
 from ..search.random_subnets import standard_error
 from .labels import Label, place_labels
 from .results import Result, Series, pareto
-
-AXES = {"params": ("parameters (M)", 1e6), "macs": ("multiply-accumulates of an image (G)", 1e9)}
-"""What accuracy is drawn against: the axis and its unit."""
 
 COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 """Okabe and Ito's, which colour-blind readers can tell apart."""
@@ -70,7 +67,8 @@ def draw_candidates(evolution: Evolution, path: str | Path) -> None:
     """
     model = evolution.space.model
     ranking = evolution.ranking()
-    sizes = [params(candidate.architecture, model) / 1e6 for candidate, _ in ranking]
+    count = COSTS["params"].value
+    sizes = [count(candidate.architecture, model) / 1e6 for candidate, _ in ranking]
     accuracies = [accuracy for _, accuracy in ranking]
     with _figure(path, (7, 4.5)) as (figure, axes):
         points = axes.scatter(
@@ -86,7 +84,7 @@ def draw_candidates(evolution: Evolution, path: str | Path) -> None:
             bar = figure.colorbar(points, label="generation")
             bar.locator = matplotlib.ticker.MaxNLocator(integer=True)
             bar.update_ticks()
-        for limit, name in ((evolution.limits.min_params, "min"), (evolution.limits.max_params, "max")):
+        for limit, name in zip(evolution.limits["params"], ("min", "max")):
             if limit is not None:
                 axes.axvline(limit, color="0.35", linestyle="--", linewidth=1, label=f"{name} {limit:g} M")
         _star(axes, sizes[0], accuracies[0], "crimson", f"winner: {_told(accuracies[0], sizes[0] * 1e6)}")
@@ -167,7 +165,7 @@ def draw_comparison(
         if peers:
             axes.plot([], [], color="0.5", marker="o", markersize=5, label="published ImageNet results")
         for entry, color in zip(series, _cycle(COLORS)):
-            known = [result for result in entry.results if result.cost(against) is not None]
+            known = [result for result in entry.results if against in result.costs]
             points += [_place(result, against) for result in known]
             if entry.kind == "table":
                 drawn.append(_families(axes, known, against, (color,), ("o",), 7))
@@ -199,7 +197,7 @@ Drawn = tuple[list[Label], list[list[tuple[float, float]]]]
 
 
 def _place(result: Result, against: str) -> tuple[float, float]:
-    return (result.cost(against) or 0) / AXES[against][1], result.top1
+    return result.costs[against] / COSTS[against].scale, result.top1
 
 
 def _cloud(axes: Any, entry: Series, known: Sequence[Result], against: str, color: str) -> Drawn:
@@ -236,7 +234,7 @@ def _families(
     families = list(dict.fromkeys(result.family for result in results))
     labels, lines = [], []
     for family, color, marker in zip(families, _cycle(colors), _cycle(markers)):
-        members = [r for r in results if r.family == family and r.cost(against) is not None]
+        members = [r for r in results if r.family == family and against in r.costs]
         if not members:
             continue  # after its colour is taken, so that a family looks the same in every figure
         places = sorted(_place(result, against) for result in members)
@@ -265,7 +263,8 @@ def _front(axes: Any, points: Sequence[tuple[float, float]], color: str, label: 
 
 
 def _name_axes(axes: Any, against: str, split: str, imagenet: bool = False) -> None:
-    axes.set_xlabel(AXES[against][0])
+    cost = COSTS[against]
+    axes.set_xlabel(f"{cost.title} ({cost.unit})")
     images = f" on the {split} images" if split else " on ImageNet" if imagenet else ""
     axes.set_ylabel(f"top-1{images} (%)")
 

@@ -6,10 +6,11 @@ import csv
 import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..complexity import COSTS
 from ..errors import ConfigError
 from ..files import read_json
 
@@ -19,15 +20,23 @@ CANDIDATES, SAMPLES = "candidates.jsonl", "samples.jsonl"
 PEERS = Path(__file__).with_name("peers.csv")
 """Published results of other networks on ImageNet, with their sources."""
 
+TIMM_COLUMNS: dict[str, dict[str, float]] = {
+    "params": {"param_count": 1e6},
+    "macs": {"gmacs": 1e9, "infer_gmacs": 1e9},
+}
+"""Names of a column in timm's tables (`results-imagenet.csv`), and what one of it is."""
+
 COLUMNS: dict[str, dict[str, float]] = {
-    "params": {"params": 1, "params_m": 1e6, "param_count": 1e6},
-    "macs": {"macs": 1, "macs_g": 1e9, "gmacs": 1e9, "infer_gmacs": 1e9},
+    **{
+        name: {name: 1, f"{name}_{cost.unit.lower()}": cost.scale, **TIMM_COLUMNS.get(name, {})}
+        for name, cost in COSTS.items()
+    },
     "top1": {"top1": 1, "accuracy": 1},
 }
-"""Names of a column, and what one of it is: ours, and those of timm's tables (`results-imagenet.csv`)."""
+"""Names of a column, and what one of it is."""
 
-LEAST = {"params": 100, "macs": 100}
-"""A smaller number is of millions or billions under a count's name."""
+LEAST_COUNT = 100
+"""A smaller number under a count's name is in millions or billions."""
 
 Item = TypeVar("Item")
 
@@ -38,22 +47,17 @@ class Result:
 
     Attributes:
         top1: accuracy in percent.
-        params, macs: of the network; None where it is not known.
+        costs: counts of the network by the names in `complexity.COSTS`, where they are known.
         name: of the network; empty for one of many subnets.
         family: networks of one family are joined by a line.
         given: the user asked for this one by name.
     """
 
     top1: float
-    params: float | None = None
-    macs: float | None = None
+    costs: Mapping[str, float] = field(default_factory=dict)
     name: str = ""
     family: str = ""
     given: bool = False
-
-    def cost(self, against: str) -> float | None:
-        """Parameters or MACs, as `against` says."""
-        return self.params if against == "params" else self.macs
 
 
 @dataclass(frozen=True)
@@ -200,8 +204,9 @@ def _result(row: Mapping[str, Any], where: str, kind: str) -> Result:
         raise ConfigError(f"{where}: top1 is {top1:g}; it should be in percent, from 0 to 100.")
     given = row.get("origin") == "given"
     name = str(row.get("name") or row.get("model") or "") if kind == "table" or given else ""
-    costs = {key: _number(row, key, where) for key in LEAST}
-    return Result(top1, **costs, name=name, family=str(row.get("family") or ""), given=given)
+    numbers = {key: _number(row, key, where) for key in COSTS}
+    costs = {key: number for key, number in numbers.items() if number is not None}
+    return Result(top1, costs, name=name, family=str(row.get("family") or ""), given=given)
 
 
 def _number(row: Mapping[str, Any], key: str, where: str) -> float | None:
@@ -215,9 +220,12 @@ def _number(row: Mapping[str, Any], key: str, where: str) -> float | None:
             number = float("nan")
         if isinstance(value, bool) or not abs(number) < float("inf"):
             raise ConfigError(f"{where}: {name} is {value!r}; it should be a number.")
-        if unit == 1 and number < LEAST.get(key, 0):
-            big = "millions under params_m" if key == "params" else "billions under macs_g"
-            raise ConfigError(f"{where}: {name} is {value}; it should be a count. Give {big}.")
+        if unit == 1 and key in COSTS and number < LEAST_COUNT:
+            unit_name = COSTS[key].unit
+            raise ConfigError(
+                f"{where}: {name} is {value}; it should be a count. Give numbers in {unit_name} under "
+                f"{key}_{unit_name.lower()}."
+            )
         return number
     return None
 

@@ -1,4 +1,4 @@
-"""What a command prints at its end, and writes beside its results."""
+"""What a command writes beside its results and prints at its end: aligned tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..complexity import macs, params
+from ..complexity import COSTS, cost_rows
 from ..files import write_text
 from ..search.evolution import Evolution
 from ..search.random_subnets import standard_error, standing
@@ -46,20 +46,14 @@ def search_rows(evolution: Evolution) -> list[tuple[str, str]]:
         ("candidates evaluated", f"{evolution.told + evolution.stopped:,}"),
         *failed,
         ("best architecture", str(architecture)),
-        ("parameters", f"{params(architecture, model):,}"),
-        ("MACs", f"{macs(architecture, model) / 1e6:,.2f} M"),
+        *cost_rows(architecture, model),
         ("top-1 on the selection images", f"{accuracy:.2f} %"),
     ]
 
 
-def print_search(evolution: Evolution, output: Path, more: Sequence[tuple[str, str]] = ()) -> None:
-    """Draw the figure of all candidates, and print and write the summary of a search."""
-    from .figures import draw_candidates
-
-    draw_candidates(evolution, output / FIGURE_FILE)
-    text = table([*search_rows(evolution), *more])
-    write_text(output / SUMMARY_FILE, text)
-    print(f"\n{text}\nResults are in {output}")
+def write_summary(output: Path, rows: Sequence[tuple[str, str]]) -> None:
+    """Write the summary of a run into its folder."""
+    write_text(output / SUMMARY_FILE, table(rows))
 
 
 Row = Mapping[str, Any]
@@ -102,7 +96,8 @@ def sample_text(
         )
         for entry in best
     ]
-    head = ("parameters (M)", "subnets", "mean %", "std %", "best %", "parameters", "MACs (M)", "number")
+    costs = [cost.title for cost in COSTS.values()]
+    head = ("parameters (M)", "subnets", "mean %", "std %", "best %", *costs, "number")
     fronts = [(row["name"] or "random", *_short(row)) for row in front]
     return (
         f"{table(lines)}\n{grid(head, sizes)}\n{grid(('Pareto front', *head[4:]), fronts)}\n"
@@ -119,4 +114,5 @@ def _standing_row(rows: Sequence[Row], row: Row) -> tuple[str, str]:
 
 
 def _short(row: Row) -> tuple[str, ...]:
-    return f"{row['top1']:.2f}", f"{row['params']:,}", f"{row['macs'] / 1e6:,.2f}", str(row["number"])
+    costs = [cost.exact(row[name]) for name, cost in COSTS.items()]
+    return f"{row['top1']:.2f}", *costs, str(row["number"])

@@ -17,6 +17,7 @@ from enum import Enum
 from typing import Any
 
 from ..architecture import Architecture
+from ..config import SHARE, at_least, require_ranges, setting
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -24,6 +25,8 @@ from .limits import Limits
 from .operators import crossed, mutated
 
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
+
+GROUP = "evolution"
 
 OPERATOR_DRAWS = 100
 """How often a mutation or a crossover tries for a new subnet within the limits before a random one takes its
@@ -43,47 +46,34 @@ class Answer(Enum):
 
 @dataclass(frozen=True)
 class EvolutionConfig:
-    """How the search runs; the defaults are the published ones.
+    """How the search runs; the defaults are the published ones: 20 generations of 50 are 1,000 candidates.
+    The published names of the two probabilities are m_prob and s_prob.
 
-    Attributes:
-        population_size: candidates of a generation.
-        num_parents: the best candidates so far, which mutate and cross.
-        num_mutations, num_crossovers: of a generation; random subnets fill it up.
-        generations: the first, random one included: 20 generations of 50 are 1,000 candidates.
-        gene_probability: that a mutation redraws a layer's ratio, and its heads (published name: m_prob).
-        size_probability: that it redraws the depth, and the embedding size (published name: s_prob).
-        seed: of every proposal.
+    Raises:
+        ConfigError: a value is out of its range.
     """
 
-    population_size: int = 50
-    num_parents: int = 10
-    num_mutations: int = 25
-    num_crossovers: int = 25
-    generations: int = 20
-    gene_probability: float = 0.2
-    size_probability: float = 0.4
-    seed: int = 0
+    population_size: int = setting(50, "candidates of a generation", at_least(1), GROUP, "N")
+    num_parents: int = setting(10, "best candidates so far, which mutate and cross", at_least(1), GROUP, "N")
+    num_mutations: int = setting(25, "mutations of a generation", at_least(0), GROUP, "N")
+    num_crossovers: int = setting(
+        25, "crossovers of a generation; random subnets fill it up", at_least(0), GROUP, "N"
+    )
+    generations: int = setting(20, "generations, the first, random one included", at_least(1), GROUP, "N")
+    gene_probability: float = setting(
+        0.2, "probability that a mutation redraws a layer's ratio, and its heads", SHARE, GROUP, "P"
+    )
+    size_probability: float = setting(
+        0.4, "probability that a mutation redraws the depth, and the embedding size", SHARE, GROUP, "P"
+    )
+    seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
 
     def __post_init__(self) -> None:
-        for name, least in {
-            "population_size": 1,
-            "num_parents": 1,
-            "num_mutations": 0,
-            "num_crossovers": 0,
-            "generations": 1,
-        }.items():
-            if getattr(self, name) < least:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} is {getattr(self, name)}; it should be at least {least}.")
-        for name in ("gene_probability", "size_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                flag = name.replace("_", "-")
-                raise ConfigError(f"--{flag} is {getattr(self, name)}; it should be from 0 to 1.")
+        require_ranges(self)
         if self.num_mutations + self.num_crossovers > self.population_size:
             raise ConfigError(
                 f"--num-mutations {self.num_mutations} and --num-crossovers {self.num_crossovers} are more "
-                "than "
-                f"--population-size {self.population_size}."
+                f"than --population-size {self.population_size}."
             )
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..complexity import macs, params
+from ..complexity import cost_rows, costs_of
 from ..files import read_json, write_text
 from .evolution import Candidate, Evolution
 
@@ -115,12 +115,13 @@ class SearchFolder:
     def write_best(self) -> None:
         """Write the best architecture as YAML, with what is known of it at the top."""
         candidate, accuracy = self.evolution.best()
-        row = self._row(candidate, accuracy)
+        architecture, model = candidate.architecture, self.evolution.space.model
+        costs = ", ".join(f"{count} {title}" for title, count in cost_rows(architecture, model))
         evaluated = self.evolution.told + self.evolution.stopped
         comment = (
             f"Best of {evaluated} candidates in the space '{self.evolution.space.name}': "
             f"{accuracy:.2f} % on the selection images,\n"
-            f"{row['params']:,} parameters, {row['macs'] / 1e9:.4f} G MACs (candidate {candidate.number})."
+            f"{costs} (candidate {candidate.number})."
         )
         candidate.architecture.to_yaml(self.folder / BEST_FILE, comment)
 
@@ -134,8 +135,7 @@ class SearchFolder:
             "generation": candidate.generation,
             "origin": candidate.origin,
             "architecture": architecture.to_dict(),
-            "params": params(architecture, model),
-            "macs": macs(architecture, model),
+            **costs_of(architecture, model),
             "accuracy": accuracy,
             **self._details.get(str(candidate.number), {}),
         }

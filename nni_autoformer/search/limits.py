@@ -2,42 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+import math
+from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from ..architecture import Architecture
-from ..complexity import macs, macs_range, params, params_range
+from ..complexity import COSTS, Cost
 from ..errors import ConfigError
 from ..space import ModelConfig, SearchSpace
 
+Range = tuple[float | None, float | None]
+"""The least and the most that is allowed, in the cost's unit; None is no limit."""
 
-@dataclass(frozen=True)
-class Limits:
-    """Inclusive limits on a subnet; None is no limit.
+LIMITS = tuple(f"{side}_{name}" for name in COSTS for side in ("min", "max"))
+"""The names of all limits: `min_params`, `max_params`, …"""
 
-    Attributes:
-        min_params, max_params: millions of parameters.
-        min_macs, max_macs: billions of multiply-accumulates of one image, as `complexity.macs` counts them:
-            without those of the relative position.
+
+class Limits(Mapping[str, Range]):
+    """Inclusive limits on a subnet, as a mapping from costs to ranges.
+
+    ``Limits(max_params=6, min_macs=0.5)["params"]`` is ``(None, 6)``. Parameters are in millions, MACs in
+    billions of one image, as `complexity.macs` counts them: without those of the relative position.
+
+    Args:
+        limits: limits by name, `min_COST` or `max_COST` for a cost in `complexity.COSTS`; None is no limit.
+
+    Raises:
+        ConfigError: there is no such limit, or a value is no finite number.
     """
 
-    min_params: float | None = None
-    max_params: float | None = None
-    min_macs: float | None = None
-    max_macs: float | None = None
+    def __init__(self, **limits: float | None) -> None:
+        for name, value in limits.items():
+            if name not in LIMITS:
+                raise ConfigError(f"'{name}' is no limit; known are {', '.join(LIMITS)}.")
+            if value is not None and not math.isfinite(value):
+                raise ConfigError(f"--{name.replace('_', '-')} is {value}; it should be a finite number.")
+        self._ranges = {name: (limits.get(f"min_{name}"), limits.get(f"max_{name}")) for name in COSTS}
+
+    def __getitem__(self, cost: str) -> Range:
+        return self._ranges[cost]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._ranges)
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def __repr__(self) -> str:
+        given = ", ".join(f"{name}={value}" for name, value in self.to_dict().items() if value is not None)
+        return f"Limits({given})"
 
     def allows(self, architecture: Architecture, model: ModelConfig) -> bool:
         """Whether a subnet is within the limits."""
-        for low, high, count, unit in (
-            (self.min_params, self.max_params, params, 10**6),
-            (self.min_macs, self.max_macs, macs, 10**9),
-        ):
+        for name, (low, high) in self._ranges.items():
             if low is None and high is None:
                 continue
-            cost = count(architecture, model)
-            if (low is not None and cost < _exact(low, unit)) or (
-                high is not None and cost > _exact(high, unit)
+            cost = COSTS[name]
+            count = cost.value(architecture, model)
+            if (low is not None and count < _exact(low, cost)) or (
+                high is not None and count > _exact(high, cost)
             ):
                 return False
         return True
@@ -49,34 +72,25 @@ class Limits:
             ConfigError: a lower limit is above its upper one, or no subnet of the space can meet a limit; the
                 sentence gives the space's range.
         """
-        self._require("params", "M parameters", 10**6, space, params_range)
-        self._require("macs", "G MACs", 10**9, space, macs_range)
-
-    def _require(
-        self,
-        name: str,
-        unit_name: str,
-        unit: int,
-        space: SearchSpace,
-        range_of: Callable[[SearchSpace], tuple[int, int]],
-    ) -> None:
-        low, high = getattr(self, f"min_{name}"), getattr(self, f"max_{name}")
-        if low is not None and high is not None and low > high:
-            raise ConfigError(f"--min-{name} {low:g} is above --max-{name} {high:g}.")
-        smallest, largest = range_of(space)
-        spans = (
-            f"the subnets of '{space.name}' have {smallest / unit:.6g} to {largest / unit:.6g} {unit_name}"
-        )
-        if high is not None and _exact(high, unit) < smallest:
-            raise ConfigError(f"--max-{name} {high:g}: no subnet meets this limit; {spans}.")
-        if low is not None and _exact(low, unit) > largest:
-            raise ConfigError(f"--min-{name} {low:g}: no subnet meets this limit; {spans}.")
+        for name, (low, high) in self._ranges.items():
+            cost = COSTS[name]
+            if low is not None and high is not None and low > high:
+                raise ConfigError(f"--min-{name} {low:g} is above --max-{name} {high:g}.")
+            smallest, largest = cost.range(space)
+            spans = (
+                f"the subnets of '{space.name}' have {smallest / cost.scale:.6g} to "
+                f"{largest / cost.scale:.6g} {cost.unit} {cost.title}"
+            )
+            if high is not None and _exact(high, cost) < smallest:
+                raise ConfigError(f"--max-{name} {high:g}: no subnet meets this limit; {spans}.")
+            if low is not None and _exact(low, cost) > largest:
+                raise ConfigError(f"--min-{name} {low:g}: no subnet meets this limit; {spans}.")
 
     def to_dict(self) -> dict[str, float | None]:
-        """As plain values, for JSON."""
-        return asdict(self)
+        """As plain values by limit, for JSON."""
+        return {f"{side}_{name}": value for name in self for side, value in zip(("min", "max"), self[name])}
 
 
-def _exact(limit: float, unit: int) -> Decimal:
+def _exact(limit: float, cost: Cost) -> Decimal:
     # 5.867944 * 10**6 is a little below 5867944 in binary floating point; the user's decimal is meant
-    return Decimal(str(limit)) * unit
+    return Decimal(str(limit)) * cost.scale

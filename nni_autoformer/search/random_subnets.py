@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..architecture import Architecture
-from ..complexity import macs, params
+from ..complexity import costs_of
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -24,7 +24,7 @@ DRAWS = 10_000
 
 
 @dataclass(frozen=True)
-class Subnet:
+class SampledSubnet:
     """A subnet to evaluate.
 
     Attributes:
@@ -46,8 +46,7 @@ class Subnet:
             "origin": "given" if self.name else "random",
             "name": self.name,
             "architecture": self.architecture.to_dict(),
-            "params": params(self.architecture, space.model),
-            "macs": macs(self.architecture, space.model),
+            **costs_of(self.architecture, space.model),
         }
 
 

@@ -14,7 +14,7 @@ from tqdm.auto import tqdm
 
 from ..architecture import Architecture
 from ..checkpoints import Checkpoint
-from ..complexity import macs, params
+from ..complexity import costs_of
 from ..devices import pick_device
 from ..space import SearchSpace
 from .accuracy import Accuracy, measure
@@ -85,10 +85,5 @@ def evaluate_subnet(
             precision=precision,
             on_batch=on_batch,
         )
-    model = header.space.model
-    return {
-        "default": accuracy.top1,
-        **asdict(accuracy),
-        "params": params(architecture, model),
-        "macs": macs(architecture, model),
-    }
+    costs = costs_of(architecture, header.space.model)
+    return {"default": accuracy.top1, **asdict(accuracy), **costs}

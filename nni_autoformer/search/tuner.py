@@ -23,7 +23,7 @@ from ..experiment.manager import Manager
 from ..space import SearchSpace
 from .driver import GRACE, RETRIES, SearchDriver
 from .evolution import Candidate, Evolution, EvolutionConfig
-from .limits import Limits
+from .limits import LIMITS, Limits
 
 _logger = logging.getLogger("nni.autoformer")
 
@@ -52,9 +52,9 @@ def evolution_of(
     """
     if optimize_mode != "maximize":
         raise ConfigError(f"classArgs: optimize_mode is {optimize_mode!r}; accuracy can only be maximized.")
-    limits = {name: settings.pop(name) for name in Limits.__dataclass_fields__ if name in settings}
+    limits = {name: settings.pop(name) for name in LIMITS if name in settings}
     if unknown := [name for name in settings if name not in EvolutionConfig.__dataclass_fields__]:
-        known = ["space", "checkpoint", "output", "retries", *Limits.__dataclass_fields__]
+        known = ["space", "checkpoint", "output", "retries", *LIMITS]
         known += EvolutionConfig.__dataclass_fields__
         raise ConfigError(f"classArgs: unknown argument '{unknown[0]}'; known are {', '.join(known)}.")
     for name, value in {**limits, **settings}.items():

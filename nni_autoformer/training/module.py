@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,7 +15,6 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
-from tqdm.auto import tqdm
 
 from ..data.pixels import normalise
 from ..nn.compiling import compile_blocks
@@ -23,6 +22,8 @@ from ..randomness import derive
 from .augment import BatchAugmentation, seed_streams
 from .recipe import Recipe
 from .teacher import Teacher, distillation_loss
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ class ImageClassification(LightningModule):
         if self.teacher is not None:
             self.teacher.to(self.device)
         if self.recipe.compile:
-            compile_blocks(self.model, tell if self.trainer.is_global_zero else lambda sentence: None)
+            compile_blocks(self.model, _logger.warning if self.trainer.is_global_zero else _logger.debug)
 
     def set_rate(self, epoch: int, step: int) -> float:
         """Set the optimizer's learning rate for a step, and give it back: with layer-wise rates the head's.
@@ -170,11 +171,6 @@ class ImageClassification(LightningModule):
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Set the learning rate of the coming step."""
         self.log("lr", self.set_rate(self.trainer.current_epoch, self.trainer.global_step))
-
-
-def tell(sentence: str) -> None:
-    """Print a sentence on standard error, above the progress bar."""
-    tqdm.write(sentence, file=sys.stderr)
 
 
 class NamedAccuracies:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import uuid
@@ -12,6 +13,8 @@ from datetime import timedelta
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
+
+_logger = logging.getLogger("nni_autoformer")
 
 T = TypeVar("T")
 
@@ -47,6 +50,11 @@ class Ranks:
     def main(self) -> bool:
         """Whether this is the process that writes."""
         return self.rank == 0
+
+    def tell(self, sentence: str) -> None:
+        """Log a sentence for the user, once and not by every process."""
+        if self.main:
+            _logger.info(sentence)
 
     @property
     def nodes(self) -> int:
@@ -112,6 +120,17 @@ class Ranks:
                 raise ConfigError(f"the processes of rank {ranks} have not come up.")
             time.sleep(0.05)
         return PrefixStore(name, store)
+
+    def main_first(self, action: Callable[[], T]) -> T:
+        """Let every process act, the main one before the others, so that a mistake of the user's is told
+        once.
+
+        Raises:
+            ConfigError: as `on_main`.
+        """
+        results: list[T] = []
+        self.on_main(lambda: results.append(action()))
+        return results[0] if results else action()
 
     def on_main(self, action: Callable[[], T]) -> T:
         """Let the main process act and give every rank the result, which must be picklable.

@@ -13,9 +13,11 @@ from ..config import (
     NOT_NEGATIVE,
     POSITIVE,
     SHARE,
+    Check,
     at_least,
     one_of,
     read_values,
+    require_ranges,
     setting,
     settings_of,
 )
@@ -60,10 +62,15 @@ TASKS: dict[str, tuple[str | None, dict[str, Any]]] = {
 }
 """By command: the packaged recipe that is its default, None for the paper's, and the one for small images."""
 
+DATA_SETS: dict[str, dict[str, Any]] = {"digits": {"hflip": 0.0, "crop_padding": 1}}
+"""Values that suit a named data set. Digits fill their image: a mirrored one is another sign, and an eighth
+of the side is too far to shift.
+"""
+
 SAMPLING = ("uniform", "sandwich", "balanced")
 
-_BETAS = (lambda betas: all(0 <= beta < 1 for beta in betas), "two numbers from 0 to below 1")
-_MINMAX = (lambda pair: 0 < pair[0] <= pair[1] <= 1, "two ascending shares above 0, up to 1")
+_BETAS = Check(lambda betas: all(0 <= beta < 1 for beta in betas), "two numbers from 0 to below 1")
+_MINMAX = Check(lambda pair: 0 < pair[0] <= pair[1] <= 1, "two ascending shares above 0, up to 1")
 _IMAGES, _MIXING, _TEACHER = "recipe: single images", "recipe: batches", "recipe: teacher"
 SUPERNET, NETWORK = "recipe: supernet", "recipe: single network"
 """Groups of values that count for one of the two alone."""
@@ -108,7 +115,7 @@ class Recipe:
     layer_decay: float | None = setting(
         None,
         "learning rate of a layer as a share of the next one's, up to the head's, which is the whole",
-        (lambda share: 0 < share <= 1, "above 0, up to 1"),
+        Check(lambda share: 0 < share <= 1, "above 0, up to 1"),
         NETWORK,
     )
     model_ema: bool = setting(False, "also keep an exponential moving average of the weights")
@@ -213,18 +220,54 @@ class Recipe:
             values["warmup_epochs"] = min(defaults["warmup_epochs"], values["epochs"] // 5)
         return cls(**values)
 
+    @classmethod
+    def for_run(
+        cls,
+        space: SearchSpace,
+        task: str = "train",
+        dataset: str | None = None,
+        file: str | Path | None = None,
+        **changes: Any,
+    ) -> Recipe:
+        """The recipe of a run, as the command line makes it: the defaults of command and space, then those of
+        a named data set, then a file, then single values.
+
+        Args:
+            space: search space, which gives the network's image size.
+            task: command, see `TASKS`.
+            dataset: name of the data set, see `DATA_SETS`.
+            file: packaged recipe, or a YAML file.
+            changes: single values by name.
+
+        Raises:
+            ConfigError: a value is out of its range, or not for this command; the sentence names the flag, or
+                file and key.
+        """
+        values = {} if file is None else recipe_values(file)
+        other = NETWORK if task == "train" else SUPERNET
+        for name, entry in settings_of(cls).items():
+            if entry.group == other and values.get(name, entry.default) != entry.default:
+                whom = "a single network" if task == "train" else "a supernet"
+                raise ConfigError(
+                    f"--recipe {file}: {name} is for the training of {whom}; {task} does without it."
+                )
+        unknown = [name for name in changes if name not in settings_of(cls)]
+        if unknown:
+            raise ConfigError(
+                f"'{unknown[0]}' is no value of a recipe; known are {', '.join(settings_of(cls))}."
+            )
+        return cls.for_space(space, task, **{**DATA_SETS.get(dataset or "", {}), **values, **changes})
+
     def __post_init__(self) -> None:
-        problems = {name: entry.problem(getattr(self, name)) for name, entry in settings_of(Recipe).items()}
+        require_ranges(self)
+        problems = {}
         if self.warmup >= self.epochs:
             problems["warmup_epochs"] = f"0 or more, and below --epochs {self.epochs}"
         if self.mixes and self.batch_size % 2:
             problems["batch_size"] = "even, because mixup and cutmix take pairs of images"
         if self.teacher is None and self.teacher_checkpoint is not None:
             problems["teacher"] = "a timm model, because --teacher-checkpoint is given"
-        for name, wanted in problems.items():
-            if wanted:
-                flag = settings_of(Recipe)[name].flag
-                raise ConfigError(f"--{flag} is {getattr(self, name)}; it should be {wanted}.")
+        require_ranges(self, problems)
 
     @property
     def warmup(self) -> int:

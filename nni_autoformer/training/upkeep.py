@@ -4,35 +4,40 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import ConfigError
+from ..config import NOT_NEGATIVE, at_least, one_of, require_ranges, setting
 
-ON_NAN = ("stop", "skip")
+GROUP = "upkeep (a resume may change it)"
 
 
 @dataclass(frozen=True)
 class Upkeep:
     """How a run is looked after; nothing here changes what a healthy run learns, so a resume may change it.
 
-    Attributes:
-        on_nan: 'stop' the run at a loss or gradient that is no finite number, or 'skip' the step.
-        max_nan_skips: steps that a whole run may skip.
-        keep: the last epochs whose weights are kept besides the last and the best.
-        checkpoint_every: steps between two saves of the training's state within an epoch; None for none.
+    Raises:
+        ConfigError: a value is out of its range.
     """
 
-    on_nan: str = "stop"
-    max_nan_skips: int = 10
-    keep: int = 0
-    checkpoint_every: int | None = None
+    on_nan: str = setting(
+        "stop",
+        "at a loss or gradient that is NaN or infinite: stop (default), or skip the step",
+        one_of("stop", "skip"),
+        GROUP,
+    )
+    max_nan_skips: int = setting(10, "steps that a whole run may skip", at_least(1), GROUP, "N")
+    keep: int = setting(
+        0,
+        "also keep the weights of the last N epochs (default 0; the last and the best are always kept)",
+        NOT_NEGATIVE,
+        GROUP,
+        "N",
+    )
+    checkpoint_every: int | None = setting(
+        None,
+        "save the training's state within an epoch too (default: after each epoch, and at SIGTERM)",
+        at_least(1),
+        GROUP,
+        "STEPS",
+    )
 
     def __post_init__(self) -> None:
-        wanted = {
-            "on-nan": (self.on_nan in ON_NAN, f"one of {', '.join(ON_NAN)}"),
-            "max-nan-skips": (self.max_nan_skips >= 1, "at least 1"),
-            "keep": (self.keep >= 0, "0 or more"),
-            "checkpoint-every": (self.checkpoint_every is None or self.checkpoint_every >= 1, "at least 1"),
-        }
-        for flag, (fits, range_) in wanted.items():
-            if not fits:
-                value = getattr(self, flag.replace("-", "_"))
-                raise ConfigError(f"--{flag} is {value}; it should be {range_}.")
+        require_ranges(self)

@@ -3,7 +3,6 @@
 import csv
 import json
 import re
-import sys
 from pathlib import Path
 
 import pytest
@@ -13,15 +12,18 @@ import torch
 import nni_autoformer.registry  # noqa: F401
 from nni_autoformer import Architecture, SearchSpace, load_supernet
 from nni_autoformer.checkpoints import load_subnet, read_header
-from nni_autoformer.cli import build_parser, main
+from nni_autoformer.cli import build_parser, flags, main
 from nni_autoformer.cli.overrides import overrides_of
-from nni_autoformer.cli.recipe_flags import recipe_of
 from nni_autoformer.nn.layers import Head
 from nni_autoformer.nn.subnet import Subnet
 from nni_autoformer.training.initial_weights import fitted_head, fresh_subnet
 from nni_autoformer.training.recipe import Recipe, packaged_recipes, recipe_values
 
 from .after_search import SHORT, finetune, retrain, same
+
+
+def recipe_of(arguments, space, task):
+    return Recipe.for_run(space, task, arguments.dataset, arguments.recipe, **flags.given(Recipe, arguments))
 
 
 def supernet_of(toy):
@@ -287,8 +289,6 @@ def test_flags_and_nni_parameters(command):
 
 
 def test_as_a_trial_it_trains_the_sample_holds_images_out_and_reports(toy, tmp_path, monkeypatch):
-    from nni_autoformer.cli import options, subnet_training, train_job
-
     space = SearchSpace.load(toy / "space.yaml")
     reports = []
 
@@ -303,8 +303,7 @@ def test_as_a_trial_it_trains_the_sample_holds_images_out_and_reports(toy, tmp_p
 
     trial = Trial()
     trial.parameters = space.smallest.to_sample(space.max_depth)
-    for module in (options, subnet_training, train_job, sys.modules["nni_autoformer.cli"]):
-        monkeypatch.setattr(module, "current_trial", lambda: trial)
+    monkeypatch.setattr("nni_autoformer.experiment.trial._current", lambda: trial)
     command = f"retrain --space {toy}/space.yaml --data {toy}/images --output {tmp_path}/out {SHORT}"
     assert main(command.split()) == 0
     subnet, header = load_subnet(tmp_path / "out" / "abc" / "subnet.safetensors")

@@ -11,7 +11,7 @@ import pytest
 
 from nni_autoformer import Architecture, SearchSpace, load_supernet
 from nni_autoformer.cli import main
-from nni_autoformer.cli.evaluation import Evaluation
+from nni_autoformer.search.evaluation import Evaluation
 from nni_autoformer.search.images import EvaluationImages
 from nni_autoformer.search.random_subnets import draw_subnets
 

@@ -7,11 +7,11 @@ import pytest
 
 from nni_autoformer import Architecture, ConfigError, SearchSpace
 from nni_autoformer.jobs.sample_folder import SampleFolder
-from nni_autoformer.search.random_subnets import Subnet, draw_subnets
+from nni_autoformer.search.random_subnets import SampledSubnet, draw_subnets
 
 SPACE = SearchSpace.load("digits")
-SUBNETS = [Subnet(number, architecture) for number, architecture in enumerate(draw_subnets(SPACE, 12))]
-SUBNETS.append(Subnet(12, SPACE.smallest, "small one"))
+SUBNETS = [SampledSubnet(number, architecture) for number, architecture in enumerate(draw_subnets(SPACE, 12))]
+SUBNETS.append(SampledSubnet(12, SPACE.smallest, "small one"))
 
 
 def answer(subnet):
@@ -75,7 +75,7 @@ def test_damage_and_answers_of_other_subnets_are_sentences(folder, tmp_path):
     with pytest.raises(ConfigError, match=r"samples\.0\.jsonl, line 1: the answers are damaged here"):
         folder.collect()
     part.write_text(text)
-    others = [Subnet(s.number, a) for s, a in zip(SUBNETS, draw_subnets(SPACE, 12, seed=1))]
+    others = [SampledSubnet(s.number, a) for s, a in zip(SUBNETS, draw_subnets(SPACE, 12, seed=1))]
     for subnets in (others, SUBNETS[:5]):
         with pytest.raises(ConfigError, match="the answers are of other subnets than this run's"):
             SampleFolder(tmp_path, subnets, SPACE).collect()

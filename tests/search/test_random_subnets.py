@@ -10,7 +10,13 @@ from hypothesis import strategies as st
 from nni_autoformer import ConfigError, Limits, SearchSpace
 from nni_autoformer.complexity import params
 from nni_autoformer.randomness import generator
-from nni_autoformer.search.random_subnets import Subnet, best_of_sizes, draw_subnets, round_step, standing
+from nni_autoformer.search.random_subnets import (
+    SampledSubnet,
+    best_of_sizes,
+    draw_subnets,
+    round_step,
+    standing,
+)
 
 TINY, DIGITS = SearchSpace.load("tiny"), SearchSpace.load("digits")
 SMALL = SearchSpace("small", (16, 32), (1, 2), (1, 2), (1.0, 2.0))  # 40 subnets
@@ -113,7 +119,7 @@ def test_standing_counts_by_hand():
 
 
 def test_a_row_has_the_keys_of_a_candidate():
-    row = Subnet(7, SMALL.largest, "mine").row(SMALL)
+    row = SampledSubnet(7, SMALL.largest, "mine").row(SMALL)
     assert row["number"] == 7 and row["origin"] == "given" and row["name"] == "mine"
     assert row["params"] == params(SMALL.largest, SMALL.model)
     assert row["architecture"] == SMALL.largest.to_dict()

@@ -60,7 +60,7 @@ def test_it_leaves_candidates_best_figure_and_summary(toy, searched):
 
 def test_the_accuracies_are_those_of_the_extracted_subnets(toy, searched):
     from nni_autoformer import Architecture
-    from nni_autoformer.cli.evaluation import Evaluation
+    from nni_autoformer.search.evaluation import Evaluation
     from nni_autoformer.search.images import EvaluationImages
 
     path = toy / "run" / "supernet.safetensors"

@@ -149,7 +149,7 @@ def test_ranks_train_what_one_process_trains(toy, toy_command, tmp_path, torchru
 
 def evaluated(toy, output):
     """The accuracies of the saved weights, on all selection images in one process."""
-    from nni_autoformer.cli.evaluation import Evaluation
+    from nni_autoformer.search.evaluation import Evaluation
     from nni_autoformer.search.images import EvaluationImages
 
     path = output / "supernet.safetensors"
@@ -237,7 +237,7 @@ def test_ranks_are_torchrun_s():
 
 
 def test_one_gpu_is_not_for_several_processes(monkeypatch):
-    from nni_autoformer.cli.train import device_of
+    from nni_autoformer.jobs.preparation import device_of
 
     monkeypatch.setattr("nni_autoformer.devices.pick_device", lambda name: torch.device(name))
     with pytest.raises(ConfigError, match="--device cuda:1 is one GPU for 2 processes"):

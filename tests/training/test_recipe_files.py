@@ -6,9 +6,8 @@ import pytest
 import yaml
 
 from nni_autoformer import ConfigError, SearchSpace
-from nni_autoformer.cli import build_parser
+from nni_autoformer.cli import build_parser, flags
 from nni_autoformer.cli.overrides import overrides_of
-from nni_autoformer.cli.recipe_flags import recipe_of
 from nni_autoformer.config import settings_of
 from nni_autoformer.files import packaged_or_own
 from nni_autoformer.training.recipe import NETWORK, SUPERNET, Recipe, packaged_recipes, recipe_values
@@ -18,7 +17,8 @@ TRAIN = "train --output run --space"
 
 def parsed(command):
     arguments = build_parser().parse_args(command.split())
-    return recipe_of(arguments, SearchSpace.load(arguments.space))
+    space, given = SearchSpace.load(arguments.space), flags.given(Recipe, arguments)
+    return Recipe.for_run(space, "train", arguments.dataset, arguments.recipe, **given)
 
 
 def test_the_paper_s_recipe_is_the_default_of_its_spaces():

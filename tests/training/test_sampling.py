@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nni_autoformer import SearchSpace
-from nni_autoformer.complexity import params, params_range
+from nni_autoformer.complexity import COSTS, params
 from nni_autoformer.randomness import generator
 from nni_autoformer.training.sampling import Balanced, Sandwich, Uniform, sampling_rule
 
@@ -44,7 +44,7 @@ def test_a_sandwich_has_the_largest_first_and_the_smallest_last():
 
 
 def tenths(rule, draws):
-    low, high = params_range(rule.space)
+    low, high = COSTS["params"].range(rule.space)
     sizes = [params(rule.architectures(step)[0], rule.space.model) for step in range(draws)]
     counts = Counter(min(int(10 * (size - low) / (high - low)), 9) for size in sizes)
     return [counts[i] / draws for i in range(10)]

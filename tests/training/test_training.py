@@ -124,7 +124,7 @@ def test_each_step_trains_the_subnet_of_its_number(toy, toy_command, tmp_path, m
 
 def test_validation_reports_the_named_subnets(toy):
     """The accuracies in the header are those of the subnets, measured anew."""
-    from nni_autoformer.cli.evaluation import Evaluation
+    from nni_autoformer.search.evaluation import Evaluation
     from nni_autoformer.search.images import EvaluationImages
 
     path = toy / "run" / "supernet.safetensors"

@@ -1,0 +1,42 @@
+"""What a person sees: results and news on standard output, what needs attention on standard error."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from pathlib import Path
+
+from ..training.ranks import Ranks
+
+
+class Screen(logging.Handler):
+    """Shows what the package logs: news on standard output, warnings on standard error."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a sentence."""
+        stream = sys.stderr if record.levelno >= logging.WARNING else sys.stdout
+        print(self.format(record), file=stream, flush=True)
+
+
+def show_log() -> None:
+    """Let the package's log reach the screen; of several processes that of the main one, and everyone's
+    warnings.
+    """
+    logger = logging.getLogger("nni_autoformer")
+    logger.setLevel(logging.INFO if Ranks.current().main else logging.WARNING)
+    if not any(isinstance(handler, Screen) for handler in logger.handlers):
+        logger.addHandler(Screen())
+        logger.propagate = False
+
+
+def say(text: str, end: str = "\n") -> None:
+    """Print a result, once and not by every process of a run."""
+    if Ranks.current().main:
+        print(text, end=end)
+
+
+def say_summary(output: Path) -> None:
+    """Print the summary that a run has left in its folder, and where that is."""
+    from ..report.summary import SUMMARY_FILE
+
+    say(f"\n{(output / SUMMARY_FILE).read_text(encoding='utf-8')}\nResults are in {output}")

@@ -1,0 +1,204 @@
+"""Testing one subnet with the weights of a checkpoint."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..architecture import Architecture
+from ..complexity import costs_of
+from ..data.data_set import DataSet
+from ..errors import ConfigError
+from ..experiment import current_trial
+from ..search.evaluation import Evaluation
+from ..space import SearchSpace
+
+if TYPE_CHECKING:
+    from ..checkpoints import Header
+    from ..search.images import EvaluationImages
+
+SPLITS = ("test", "selection")
+
+Which = Architecture | str | Path | None
+"""A subnet as a user names it: the architecture, a name in the space, a YAML file; None where there is one.
+"""
+
+
+@dataclass(frozen=True)
+class Tested:
+    """What a test has found.
+
+    Attributes:
+        architecture: the subnet.
+        space: search space of the checkpoint.
+        split: images that were evaluated, 'test' or 'selection'.
+        top1, top5: percent of the images that are named right by the first, or by the first five, answers.
+        images: how many images were evaluated.
+    """
+
+    architecture: Architecture
+    space: SearchSpace
+    split: str
+    top1: float
+    top5: float
+    images: int
+
+    @property
+    def costs(self) -> dict[str, int]:
+        """Counts of all costs of the subnet, by name."""
+        return costs_of(self.architecture, self.space.model)
+
+    @property
+    def metric(self) -> dict[str, Any]:
+        """What an NNI trial reports."""
+        accuracy = {"default": self.top1, "top1": self.top1, "top5": self.top5, "images": self.images}
+        return accuracy | self.costs
+
+
+def test(
+    checkpoint: str | Path,
+    data: DataSet | str | Path,
+    *,
+    architecture: Which = None,
+    split: str = SPLITS[0],
+    selection: str | None = None,
+    evaluation: Evaluation = Evaluation(),
+    space: SearchSpace | str | Path | None = None,
+) -> Tested:
+    """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy; as an NNI trial,
+    report the accuracy while it grows and at the end.
+
+    Args:
+        checkpoint: file of a supernet or a subnet.
+        data: images; a path means a folder of images.
+        architecture: subnet of a supernet: an architecture, a name in the space, or a YAML file.
+        split: 'test', or 'selection' for the images that a search compares subnets on.
+        selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
+        evaluation: where and how to evaluate.
+        space: search space of a file that does not name its own.
+
+    Raises:
+        ConfigError: the checkpoint, the images or a value cannot be used.
+    """
+    from ..checkpoints import read_header, require_space
+
+    evaluation.require_device()
+    require_split(split, selection)
+    trial, path = current_trial(), Path(checkpoint)
+    memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
+    images = images_of(path, DataSet.of(data), evaluation, split, selection, store="none" if memory else None)
+    expected = None if space is None else SearchSpace.load(space)
+    header = read_header(path, expected)
+    require_space(path, header, expected)
+    chosen = architecture_of(architecture, path, header, expected)
+    tested = evaluated(images, chosen, header.space, evaluation, expected)
+    if trial is not None:
+        trial.report_final(tested.metric)
+    return tested
+
+
+test.__test__ = False  # type: ignore[attr-defined]  # pytest takes an imported function of this name for a test
+
+
+def evaluated(
+    images: EvaluationImages,
+    architecture: Architecture,
+    space: SearchSpace,
+    evaluation: Evaluation,
+    expected: SearchSpace | None = None,
+) -> Tested:
+    """The accuracy of one subnet, see `evaluate_subnet`.
+
+    Args:
+        images: checkpoint, and which images.
+        architecture: subnet of the checkpoint.
+        space: search space of the checkpoint.
+        evaluation: where and how to evaluate.
+        expected: space that the user gave, if any.
+    """
+    from ..search.subnet_trial import evaluate_subnet
+
+    trial = current_trial()
+    metric = evaluate_subnet(
+        images,
+        architecture,
+        space=expected,
+        batch_size=evaluation.batch_size,  # type: ignore[arg-type]
+        device=evaluation.device,
+        precision=evaluation.precision,
+        on_progress=None if trial is None else trial.report_intermediate,
+        progress=trial is None,
+    )
+    found = {name: metric[name] for name in ("top1", "top5", "images")}
+    return Tested(architecture, space, images.split, **found)
+
+
+def require_split(split: str, selection: str | None) -> None:
+    """Check which images a job is about.
+
+    Raises:
+        ConfigError: there is no such split, or a selection was given for the test images.
+    """
+    if split not in SPLITS:
+        raise ConfigError(f"--split is {split}; it should be {' or '.join(SPLITS)}.")
+    if selection is not None and split == "test":
+        raise ConfigError("--selection needs --split selection; a test is on all of the test images.")
+
+
+def images_of(
+    checkpoint: Path,
+    data: DataSet,
+    evaluation: Evaluation,
+    split: str,
+    selection: str | None,
+    store: str | None = None,
+) -> EvaluationImages:
+    """The images that subnets of a checkpoint are evaluated on.
+
+    Args:
+        checkpoint: file of the supernet or subnet.
+        data: data set.
+        evaluation: gives the place of decoded images.
+        split: 'selection' or 'test'.
+        selection: 'N-per-class', a file, or None for the checkpoint's own list.
+        store: place of decoded images when the user has named none, see `EvaluationImages`.
+    """
+    from ..search.images import EvaluationImages
+
+    return EvaluationImages(
+        checkpoint=str(checkpoint.resolve()),
+        dataset=data.dataset,
+        data=data.folder,
+        split=split,
+        selection=selection,
+        store=store if evaluation.cache is None else evaluation.cache,
+        workers=data.workers,
+        download=data.download,
+    )
+
+
+def architecture_of(
+    which: Which, checkpoint: Path, header: Header, expected: SearchSpace | None
+) -> Architecture:
+    """Which subnet a job is about.
+
+    Args:
+        which: needed for a supernet, and not for the file of a single subnet.
+        checkpoint: file of the weights, for error messages.
+        header: header of the file.
+        expected: space that the user gave, if any.
+
+    Raises:
+        ConfigError: it is missing, or no subnet of the space.
+    """
+    if header.kind.endswith("subnet"):
+        architecture = header.space.architectures["subnet"]
+        if which is not None and header.space.architecture(which) != architecture:
+            raise ConfigError(
+                f"{checkpoint}: the file holds one subnet, and it is not --architecture {which}."
+            )
+        return architecture
+    if which is None:
+        raise ConfigError(f"{checkpoint}: the file holds a supernet: say which subnet with --architecture.")
+    return (expected or header.space).architecture(which)

@@ -1,0 +1,283 @@
+"""The accuracy of random subnets of a supernet with inherited weights, by one process or several."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..architecture import Architecture
+from ..data.data_set import DataSet
+from ..errors import ConfigError
+from ..experiment import current_trial
+from ..files import digest, write_text
+from ..search.evaluation import Evaluation
+from ..search.limits import Limits
+from ..space import SearchSpace
+from ..training.ranks import Ranks
+from .evaluate import architecture_of, images_of, require_split
+from .run_folder import RunFolder, place_of
+
+if TYPE_CHECKING:
+    from ..checkpoints import Header
+    from ..data import ImageSource
+    from ..search.images import EvaluationImages
+    from ..search.random_subnets import SampledSubnet
+
+FIGURE_FILE = "samples.png"
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """What a sample has found.
+
+    Attributes:
+        output: folder of the run.
+        rows: a row per subnet, with its architecture, costs and accuracies.
+        best: the best subnet of each size, see `best_of_sizes`.
+        front: rows of the Pareto front over parameters.
+        summary: what the sample tells, as a text.
+        fresh: False where the folder held the finished sample already.
+    """
+
+    output: Path
+    rows: list[dict[str, Any]] = field(default_factory=list)
+    best: list[dict[str, Any]] = field(default_factory=list)
+    front: list[dict[str, Any]] = field(default_factory=list)
+    summary: str = ""
+    fresh: bool = True
+
+
+def sample(
+    checkpoint: str | Path,
+    data: DataSet | str | Path,
+    output: str | Path,
+    *,
+    n: int = 1000,
+    seed: int = 0,
+    architectures: Sequence[str | Path] = (),
+    sizes: int = 10,
+    split: str = "selection",
+    selection: str | None = None,
+    limits: Limits = Limits(),
+    evaluation: Evaluation = Evaluation(),
+    space: SearchSpace | str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Sampled:
+    """Evaluate random subnets of a supernet, with the other processes that torchrun has started.
+
+    Args:
+        checkpoint: file of the supernet.
+        data: images; a path means a folder of images.
+        output: folder of the run.
+        n: how many different random subnets.
+        seed: random seed of the draws.
+        architectures: subnets to evaluate too and to mark: names in the space, or YAML files.
+        sizes: about how many sizes the best subnet is named of.
+        split: 'selection' for the images that a search compares subnets on, or 'test'.
+        selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
+        limits: what a subnet may cost.
+        evaluation: where and how to evaluate.
+        space: search space of a file that does not name its own.
+        resume: go on with an unfinished sample in the folder.
+        overwrite: delete the run in the folder and start anew.
+
+    Raises:
+        ConfigError: something that the user can put right, most of it before any evaluation.
+    """
+    for flag, value in (("n", n), ("sizes", sizes)):
+        if value < 1:
+            raise ConfigError(f"--{flag} is {value}; it should be at least 1.")
+    require_split(split, selection)
+    ranks, place, path = Ranks.current(), place_of(output), Path(checkpoint)
+    data = DataSet.of(data)
+    with ranks.connected(cuda=False):
+        evaluation = evaluation.on(device_of(evaluation.device, ranks))
+        images = images_of(path, data, evaluation, split, selection)
+        expected = None if space is None else SearchSpace.load(space)
+
+        def prepared() -> SampleJob:
+            return SampleJob.prepare(
+                images, data, expected, evaluation, limits=limits, n=n, seed=seed, architectures=architectures
+            )
+
+        job = ranks.main_first(prepared)
+        folder = RunFolder(place, "sample", job.config)
+        again = ranks.restarts > 0  # torchrun gives the same flags as the first time
+        if ranks.on_main(lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)):
+            return ranks.on_main(lambda: job.found(place, sizes, fresh=False))
+        job.evaluate(place, ranks)
+        wait_for_all(ranks)
+        return ranks.on_main(lambda: job.report(folder, sizes))
+
+
+def wait_for_all(ranks: Ranks) -> None:
+    """Wait for the slowest process, however long that takes; torchrun ends all when one has died."""
+    if ranks.world_size > 1:
+        from torch import distributed
+
+        patient: Any = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
+        distributed.barrier(patient)
+
+
+def device_of(name: str, ranks: Ranks) -> str:
+    """The device of this process: of 'auto' and 'cuda' the machine's GPU with the process's number."""
+    import torch
+
+    if ranks.world_size == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
+        return name
+    return f"cuda:{ranks.local_rank % torch.cuda.device_count()}"
+
+
+@dataclass(frozen=True)
+class SampleJob:
+    """A sample that has been checked and can start.
+
+    Attributes:
+        images, source: what the subnets are evaluated on.
+        header: header of the supernet's checkpoint.
+        expected: space that the user gave, if any.
+        subnets: what is evaluated: the random ones, then those that the user named.
+        evaluation: where and how to evaluate.
+        n: how many random subnets were asked for.
+        config: what decides the result, see `RunFolder`.
+    """
+
+    images: EvaluationImages
+    source: ImageSource
+    header: Header
+    expected: SearchSpace | None
+    subnets: Sequence[SampledSubnet]
+    evaluation: Evaluation
+    n: int
+    config: dict[str, Any]
+
+    @classmethod
+    def prepare(
+        cls,
+        images: EvaluationImages,
+        data: DataSet,
+        expected: SearchSpace | None,
+        evaluation: Evaluation,
+        *,
+        limits: Limits,
+        n: int,
+        seed: int,
+        architectures: Sequence[str | Path],
+    ) -> SampleJob:
+        """What is asked for, checked; nothing is written or decoded yet.
+
+        Args:
+            images: checkpoint, and which images.
+            data: data set.
+            expected: space that the user gave, if any.
+            evaluation: where and how to evaluate.
+            limits, n, seed, architectures: as for `sample`.
+
+        Raises:
+            ConfigError: the checkpoint or the images are not as they should be.
+        """
+        from ..search.random_subnets import SampledSubnet, draw_subnets
+
+        evaluation.require_device()
+        if expected is not None:
+            limits.require_feasible(expected)
+        path = Path(images.checkpoint)
+        header = _supernet_header(path, expected)
+        named = _named(architectures, path, header, expected)
+        drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed)]
+        subnets = [
+            SampledSubnet(number, architecture, name)
+            for number, (name, architecture) in enumerate([*drawn, *named.items()])
+        ]
+        splits = data.open(header.space.model.in_chans, test_only=images.split == "test")
+        source = images.of(header, splits)
+        config = {
+            "checkpoint": images.checkpoint,
+            "split": images.split,
+            "images": digest(source.identifiers),
+            "n": n,
+            "seed": seed,
+            "limits": limits.to_dict(),
+            "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
+            "precision": evaluation.precision,
+        }
+        return cls(images, source, header, expected, subnets, evaluation, n, config)
+
+    def evaluate(self, output: Path, ranks: Ranks) -> None:
+        """Evaluate what the folder has no answer for, each process its share.
+
+        Raises:
+            ConfigError: the checkpoint or an image cannot be read, or the folder's answers are damaged.
+        """
+        from tqdm.auto import tqdm
+
+        from ..checkpoints import load_supernet
+        from .sample_folder import SampleFolder
+
+        folder = SampleFolder(output, self.subnets, self.header.space)
+        answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
+        left = [subnet for subnet in self.subnets if subnet.number not in answered]
+        mine = left[ranks.rank :: ranks.world_size]
+        decoded = self.images.decoded(self.header, "decode images" if ranks.main else None, self.source)
+        supernet, _ = load_supernet(Path(self.images.checkpoint), self.expected)
+        evaluator = self.evaluation.evaluator(self.header, decoded)
+        name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
+        done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
+        for subnet in tqdm(mine, name, total=done + len(mine), initial=done, disable=not ranks.main):
+            supernet.set_architecture(subnet.architecture)
+            accuracy = asdict(evaluator.evaluate(supernet))
+            folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
+
+    def report(self, folder: RunFolder, sizes: int) -> Sampled:
+        """Put the answers together, and write what they tell."""
+        from ..report.figures import draw_samples
+        from ..report.summary import SUMMARY_FILE
+        from .sample_folder import SampleFolder
+
+        found = self.found(folder.path, sizes)
+        files = SampleFolder(folder.path, self.subnets, self.header.space)
+        files.write(found.rows, found.best, found.front)
+        draw_samples(found.rows, found.best, found.front, self.header.space.name, folder.path / FIGURE_FILE)
+        write_text(folder.path / SUMMARY_FILE, found.summary)
+        folder.finish()
+        if (trial := current_trial()) is not None:
+            top = max(found.rows, key=lambda row: row["top1"])
+            trial.report_final({"default": top["top1"], "params": top["params"], "macs": top["macs"]})
+        return found
+
+    def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:
+        """What the folder holds, and its tables."""
+        from ..report.summary import sample_text
+        from .sample_folder import SampleFolder
+
+        space = self.header.space
+        files = SampleFolder(output, self.subnets, space)
+        rows = files.collect()
+        best, front = files.tables(rows, sizes)
+        return Sampled(output, rows, best, front, sample_text(rows, best, front, space, self.n), fresh)
+
+
+def _supernet_header(checkpoint: Path, expected: SearchSpace | None) -> Header:
+    from ..checkpoints import read_header, require_space
+
+    header = read_header(checkpoint, expected)
+    require_space(checkpoint, header, expected)
+    if not header.kind.endswith("supernet"):
+        raise ConfigError(f"{checkpoint}: the file holds a {header.kind}; a supernet is needed here.")
+    return header
+
+
+def _named(
+    words: Sequence[str | Path], checkpoint: Path, header: Header, expected: SearchSpace | None
+) -> dict[str, Architecture]:
+    """The subnets that the user named: a file by its stem, where that is one file's alone."""
+    found: dict[str, Architecture] = {}
+    stems = [Path(word).stem for word in words]
+    for word, stem in zip(words, stems):
+        architecture = architecture_of(word, checkpoint, header, expected)
+        found[stem if stems.count(stem) == 1 else str(word)] = architecture
+    return found

@@ -1,0 +1,364 @@
+"""Searching a trained supernet for the best subnet within limits (paper section 3.4)."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..architecture import Architecture
+from ..complexity import costs_of
+from ..config import at_least, one_of, require_ranges, setting
+from ..data.data_set import DataSet
+from ..errors import ConfigError
+from ..experiment import current_trial
+from ..experiment.quiet import quieten_libraries
+from ..experiment.trial import Trial
+from ..files import digest
+from ..search.driver import RETRIES
+from ..search.evaluation import Evaluation
+from ..search.evolution import Evolution, EvolutionConfig
+from ..search.folder import SearchFolder
+from ..search.limits import Limits
+from ..space import SearchSpace
+from .evaluate import images_of
+from .run_folder import RunFolder, place_of
+
+if TYPE_CHECKING:
+    from ..checkpoints import Header
+    from ..data import ImageSource
+    from ..model import AutoFormer
+    from ..search.images import EvaluationImages
+    from ..search.racing import Racing
+    from ..search.strategy import EvolutionStrategy
+
+_logger = logging.getLogger("nni_autoformer")
+
+SPACE_FILE = "space.yaml"
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Who runs the candidates.
+
+    Raises:
+        ConfigError: a value is out of its range, or needs another engine.
+    """
+
+    engine: str = setting(
+        "sequential",
+        "'sequential': in this process, the fastest on one device (the default); "
+        "'nni': each a trial of its own on NNI's training service, shown in its web UI",
+        one_of("sequential", "nni"),
+        "engine",
+    )
+    port: int = setting(8080, "port of the web UI", group="engine", metavar="PORT")
+    concurrency: int = setting(1, "trials at a time", at_least(1), "engine", "N")
+    retries: int = setting(
+        RETRIES,
+        "how often a failing trial is run again before its candidate is given up",
+        at_least(0),
+        "engine",
+        "N",
+    )
+
+    def __post_init__(self) -> None:
+        require_ranges(self)
+        if self.engine == "sequential" and self.concurrency > 1:
+            raise ConfigError("--concurrency needs --engine nni; the sequential engine is one process.")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An evaluated subnet of a search.
+
+    Attributes:
+        number: position in the order of proposals, from 0.
+        architecture: the subnet.
+        accuracy: top-1 in percent on the selection images.
+        costs: counts of all costs, by name.
+    """
+
+    number: int
+    architecture: Architecture
+    accuracy: float
+    costs: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search has found.
+
+    Attributes:
+        output: folder of the run.
+        evolution: the search, complete.
+        files: what the search left in the folder.
+        images: number of selection images.
+        racing: how candidates were raced; None for not at all.
+        fresh: False where the folder held the finished search already.
+    """
+
+    output: Path
+    evolution: Evolution
+    files: SearchFolder
+    images: int
+    racing: Racing | None = None
+    fresh: bool = True
+
+    @property
+    def ranking(self) -> list[Ranked]:
+        """All evaluated subnets, best first."""
+        model = self.evolution.space.model
+        return [
+            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model))
+            for candidate, accuracy in self.evolution.ranking()
+            for architecture in [candidate.architecture]
+        ]
+
+    @property
+    def best(self) -> Ranked:
+        """The winner."""
+        return self.ranking[0]
+
+
+def search(
+    checkpoint: str | Path,
+    data: DataSet | str | Path,
+    output: str | Path,
+    *,
+    limits: Limits = Limits(),
+    evolution: EvolutionConfig = EvolutionConfig(),
+    evaluation: Evaluation = Evaluation(),
+    engine: Engine = Engine(),
+    racing: Racing | None = None,
+    selection: str | None = None,
+    space: SearchSpace | str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Searched:
+    """Search a trained supernet in a run folder of its own.
+
+    Args:
+        checkpoint: file of the supernet.
+        data: images; a path means a folder of images.
+        output: folder of the run.
+        limits: what a subnet may cost.
+        evolution: how the search runs.
+        evaluation: where and how candidates are evaluated.
+        engine: who runs the candidates.
+        racing: how candidates are stopped early; None evaluates all on all images.
+        selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
+        space: search space of a file that does not name its own.
+        resume: go on with an unfinished search in the folder.
+        overwrite: delete the run in the folder and start anew.
+
+    Raises:
+        ConfigError: something that the user can put right, most of it before any evaluation.
+        KeyboardInterrupt: the search was stopped before its end.
+    """
+    from ..checkpoints import read_header, require_space
+
+    path, place, data = Path(checkpoint), place_of(output), DataSet.of(data)
+    evaluation.require_device()
+    images = images_of(path, data, evaluation, "selection", selection)
+    expected = None if space is None else SearchSpace.load(space)
+    if expected is not None:
+        limits.require_feasible(expected)
+    if racing is not None and engine.engine != "sequential":
+        raise ConfigError("--racing needs --engine sequential: only in one process can candidates race.")
+    if engine.engine == "nni":
+        from ..experiment.preflight import require_host
+
+        require_host(place, engine.port)
+    header = read_header(path, expected)
+    require_space(path, header, expected)
+    source = images.of(header, data.open(header.space.model.in_chans))
+    searcher = Evolution(header.space, limits, evolution)
+    trial = current_trial()
+    config = {
+        "checkpoint": str(path.resolve()),
+        "selection": digest(source.identifiers),
+        "limits": limits.to_dict(),
+        "evolution": searcher.state_dict()["setting"]["evolution"],
+        "precision": evaluation.precision,
+        "racing": None if racing is None else racing.confidence,
+    }
+    run = Search(images, header, searcher, evaluation, engine, _reporter(trial), racing)
+    if engine.engine == "sequential":
+        run.load(expected)
+    folder = RunFolder(place, "search", config)
+    if folder.open(resume=resume, overwrite=overwrite):
+        files = SearchFolder(place, searcher)
+        files.resume()
+        return Searched(place, searcher, files, len(source), racing, fresh=False)
+    found = run.into(place, source)
+    write_report(found)
+    folder.finish()
+    if trial is not None:
+        trial.report_final(_metric(searcher))
+    return found
+
+
+def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> None:
+    """Draw the figure of all candidates and write the summary.
+
+    Args:
+        found: the complete search.
+        more: further rows of the summary.
+    """
+    from ..report.figures import draw_candidates
+    from ..report.summary import FIGURE_FILE, write_summary
+
+    draw_candidates(found.evolution, found.output / FIGURE_FILE)
+    write_summary(found.output, [*found_rows(found), *(more or [])])
+
+
+def found_rows(found: Searched) -> list[tuple[str, str]]:
+    """What a search found, as rows of a table; with racing also what that has spared."""
+    from ..report.summary import search_rows
+
+    evolution, rows = found.evolution, search_rows(found.evolution)
+    if found.racing is None:
+        return rows
+    seen = found.files.image_evaluations()
+    everything = found.images * (evolution.told + evolution.stopped)
+    stopped = (
+        f"{evolution.stopped:,}, out of the best {evolution.config.num_parents} "
+        f"with {100 * found.racing.confidence:g} % confidence"
+    )
+    evaluations = f"{seen:,} of {everything:,} ({100 * seen / everything:.1f} %)"
+    return [*rows, ("candidates stopped early", stopped), ("image evaluations", evaluations)]
+
+
+def _reporter(trial: Trial | None) -> Callable[[Evolution], Any] | None:
+    """As an NNI trial: report the best accuracy so far at the end of every generation."""
+    if trial is None:
+        return None
+
+    def report(evolution: Evolution) -> None:
+        if evolution.told and evolution.answered % evolution.config.population_size == 0:
+            trial.report_intermediate(_metric(evolution))
+
+    return report
+
+
+def _metric(evolution: Evolution) -> dict[str, float]:
+    candidate, accuracy = evolution.best()
+    costs = costs_of(candidate.architecture, evolution.space.model)
+    return {"default": accuracy, **costs, "candidates": evolution.told + evolution.stopped}
+
+
+class Search:
+    """A search that has been checked and can start.
+
+    Args:
+        images: which images candidates are compared on.
+        header: header of the supernet's checkpoint.
+        evolution: what is searched.
+        evaluation: how candidates are evaluated.
+        engine: who runs them.
+        report: called after every answer.
+        racing: how candidates are stopped early; None for not at all.
+    """
+
+    def __init__(
+        self,
+        images: EvaluationImages,
+        header: Header,
+        evolution: Evolution,
+        evaluation: Evaluation,
+        engine: Engine = Engine(),
+        report: Callable[[Evolution], Any] | None = None,
+        racing: Racing | None = None,
+    ) -> None:
+        self.images, self.header, self.evolution = images, header, evolution
+        self.evaluation, self.engine, self.report = evaluation, engine, report
+        self.racing = racing
+        self._supernet: AutoFormer | None = None
+
+    def load(self, expected: SearchSpace | None = None) -> None:
+        """Load the supernet, which the sequential engine needs.
+
+        Raises:
+            ConfigError: it cannot be loaded.
+        """
+        from ..checkpoints import load_supernet
+
+        self._supernet, self.header = load_supernet(Path(self.images.checkpoint), expected)
+
+    def into(self, output: Path, source: ImageSource) -> Searched:
+        """Search in a folder, or go on with the search whose state the folder holds.
+
+        Args:
+            output: folder of the run.
+            source: the selection images.
+
+        Raises:
+            ConfigError: an image cannot be read, or every trial has failed.
+            KeyboardInterrupt: the search was stopped before its end.
+        """
+        from ..search.strategy import EvolutionStrategy
+
+        quieten_libraries()
+        strategy = EvolutionStrategy(
+            self.evolution,
+            output,
+            retries=self.engine.retries,
+            on_answer=self.report,
+            racing=self.racing,
+        )
+        if self.engine.engine == "sequential":
+            self._here(output, strategy, source)
+        else:
+            self._as_trials(output, strategy, source)
+        if not self.evolution.done:
+            raise KeyboardInterrupt
+        assert strategy.folder is not None
+        return Searched(output, self.evolution, strategy.folder, len(source), self.racing)
+
+    def _here(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
+        from ..experiment import run_experiment
+
+        decoded = self.images.decoded(self.header, "decode selection images", source)
+        if self._supernet is None:
+            self.load()
+        run_experiment(self._supernet, self.evaluation.evaluator(self.header, decoded), strategy, output)
+
+    def _as_trials(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
+        import torch
+
+        from ..devices import pick_device
+        from ..experiment import run_trials
+        from ..model import AutoFormer
+        from ..search.trial_evaluator import TrialEvaluator
+
+        images, evaluation, engine = self.images, self.evaluation, self.engine
+        if images.store != "none":  # so that the trials find them
+            images.decoded(self.header, "decode selection images", source)
+        evaluator = TrialEvaluator(
+            checkpoint=images.checkpoint,
+            dataset=images.dataset,
+            data=images.data,
+            selection=images.selection,
+            store=images.store,
+            workers=images.workers,
+            batch_size=evaluation.batch_size,  # type: ignore[arg-type]
+            device=evaluation.device,
+            precision=evaluation.precision,
+        )
+        # a trial gets the model space as its constructor's arguments, and a path is the smallest of them
+        self.header.space.to_yaml(output / SPACE_FILE)
+        on_gpu = pick_device(evaluation.device).type == "cuda"
+        _logger.info("Web UI: http://localhost:%d", engine.port)
+        run_trials(
+            AutoFormer(str((output / SPACE_FILE).resolve())),
+            evaluator,
+            strategy,
+            output,
+            port=engine.port,
+            concurrency=engine.concurrency,
+            gpus=torch.cuda.device_count() if on_gpu else 0,
+            name=f"search {self.header.space.name}",
+        )

@@ -1,0 +1,156 @@
+"""Training the supernet of a search space through NNI's one-shot experiment (paper section 3.3)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..data.data_set import DataSet, Loading
+from ..space import SearchSpace
+from ..training.ranks import Ranks
+from ..training.recipe import Recipe
+from ..training.upkeep import Upkeep
+from .preparation import SUPERNET_FILE, TrainJob, device_of
+from .run_folder import RunFolder, place_of, run_once
+
+if TYPE_CHECKING:
+    from ..checkpoints import Header
+    from ..model import AutoFormer
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a training has left.
+
+    Attributes:
+        output: folder of the run.
+        checkpoint: file of the weights.
+        fresh: False where the folder held the finished run already.
+    """
+
+    output: Path
+    checkpoint: Path
+    fresh: bool = True
+
+    @cached_property
+    def header(self) -> Header:
+        """What the checkpoint says of itself."""
+        from ..checkpoints import read_header
+
+        return read_header(self.checkpoint)
+
+    @property
+    def accuracies(self) -> dict[str, float]:
+        """Top-1 in percent on the validation images at the end, by the name of the subnet."""
+        metrics, prefix = self.header.run.get("metrics", {}), "val_acc/"
+        return {
+            name.removeprefix(prefix): 100 * value
+            for name, value in metrics.items()
+            if name.startswith(prefix)
+        }
+
+
+class TrainedSupernet(Trained):
+    """A trained supernet."""
+
+    @cached_property
+    def supernet(self) -> AutoFormer:
+        """The supernet with its weights, loaded when it is first asked for."""
+        from ..checkpoints import load_supernet
+
+        return load_supernet(self.checkpoint)[0]
+
+
+def train(
+    space: SearchSpace | str | Path,
+    data: DataSet | str | Path,
+    output: str | Path,
+    *,
+    recipe: Recipe | str | Path | None = None,
+    selection: str | None = None,
+    loading: Loading = Loading(),
+    upkeep: Upkeep = Upkeep(),
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+    **changes: Any,
+) -> TrainedSupernet:
+    """Train a supernet into a run folder of its own, with the other processes that torchrun has started.
+
+    ``train("cifar", "DIR", "runs/c10", epochs=30)`` is ``nni-autoformer train --space cifar --data DIR
+    --output runs/c10 --epochs 30``.
+
+    Args:
+        space: search space, the name of a packaged one, or a YAML file.
+        data: images to train on; a path means a folder of images.
+        output: folder of the run.
+        recipe: how to train: a recipe, the name of a packaged one, or a YAML file; None for the space's
+            default.
+        selection: training images to hold out for the search, 'N-per-class', a file, or 'none'; None for 100
+            per class, at most a fifth of the smallest class.
+        loading: how images are loaded.
+        upkeep: how the run is looked after.
+        device: where to train, 'auto', 'cpu', 'cuda', …
+        resume: go on with an unfinished run in the folder.
+        overwrite: delete the run in the folder and start anew.
+        changes: single values of the recipe by name.
+
+    Raises:
+        ConfigError: something that the user can put right, most of it before any training.
+        Terminated: the process was asked to end.
+    """
+    space = SearchSpace.load(space)
+    data, place = DataSet.of(data), place_of(output)
+    resolved = resolved_recipe(space, "train", data, recipe, changes)
+    splits = data.open(space.model.in_chans)
+    ranks = Ranks.current()
+    target = device_of(device, ranks)
+    with ranks.connected(cuda=target.type == "cuda"):
+        job = TrainJob.prepare(
+            space,
+            resolved,
+            splits,
+            data.dataset,
+            selection,
+            target,
+            loading=loading.arguments(data.workers, len(splits.train)),
+            upkeep=upkeep,
+            ranks=ranks,
+        )
+        config = {
+            "dataset": data.dataset,
+            "data": data.folder,
+            "selection": selection,
+            "recipe": job.recipe.to_dict(),
+            "space": job.space.to_dict(),
+            "processes": ranks.world_size,
+        }
+        folder = RunFolder(place, "train", config)
+        fresh = run_once(folder, ranks, lambda: job.run(place), resume=resume, overwrite=overwrite)
+    return TrainedSupernet(place, place / SUPERNET_FILE, fresh)
+
+
+def resolved_recipe(
+    space: SearchSpace,
+    task: str,
+    data: DataSet,
+    recipe: Recipe | str | Path | None,
+    changes: dict[str, Any],
+) -> Recipe:
+    """The recipe that a job's arguments describe, as the command line has it.
+
+    Args:
+        space: search space, which gives the network's image size.
+        task: command, see `recipe.TASKS`.
+        data: data set, some of which have values of their own.
+        recipe: recipe, name of a packaged one, YAML file, or None.
+        changes: single values by name.
+
+    Raises:
+        ConfigError: a value is out of its range, or not for this command.
+    """
+    if isinstance(recipe, Recipe):
+        return recipe.changed(**changes)
+    return Recipe.for_run(space, task, data.dataset, recipe, **changes)

@@ -1,0 +1,107 @@
+"""The whole job on scikit-learn's scanned digits: a supernet, a search, the winner's test, in one folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from ..data.data_set import DataSet
+from ..experiment import current_trial
+from ..search.evaluation import Evaluation
+from ..search.evolution import Evolution, EvolutionConfig
+from ..search.limits import Limits
+from ..space import SearchSpace
+from ..training.ranks import Ranks
+from ..training.recipe import Recipe
+from .evaluate import Tested, evaluated, images_of
+from .preparation import SUPERNET_FILE, TrainJob, device_of
+from .run_folder import RunFolder, place_of
+from .search_supernet import Search, Searched, write_report
+
+SELECTION = "24-per-class"
+"""A fifth of the training images; fewer, and the best of many candidates is mostly a lucky one."""
+
+LIMITS = Limits(max_params=0.25)
+
+
+@dataclass(frozen=True)
+class Demonstrated:
+    """What the demo has found.
+
+    Attributes:
+        output: folder of the run.
+        searched, tested: the search, and the winner's test; None where the folder held the finished demo
+            already.
+    """
+
+    output: Path
+    searched: Searched | None = None
+    tested: Tested | None = None
+
+
+def demo(
+    output: str | Path = "runs/demo",
+    *,
+    epochs: int = 80,
+    seed: int = 0,
+    device: str = "auto",
+    resume: bool = False,
+    overwrite: bool = False,
+) -> Demonstrated:
+    """Train a supernet on the digits, search it, and test the winner on images that neither has seen.
+
+    Args:
+        output: folder of the run.
+        epochs: passes over the training images.
+        seed: random seed of training and search.
+        device: where to compute, 'auto', 'cpu', 'cuda', …
+        resume: go on with an unfinished demo in the folder.
+        overwrite: delete the run in the folder and start anew.
+
+    Raises:
+        ConfigError: something that the user can put right.
+    """
+    from ..checkpoints import read_header
+    from ..report.summary import FIGURE_FILE
+
+    place, space, data = place_of(output), SearchSpace.load("digits"), DataSet("digits")
+    recipe = Recipe.for_run(
+        space,
+        "train",
+        "digits",
+        epochs=epochs,
+        batch_size=32,
+        lr=3e-3,
+        warmup_epochs=min(3, epochs - 1),
+        drop_path=0.1,
+        opt_betas=(0.9, 0.98),
+        clip_grad=1.0,
+        precision="fp32",
+        val_interval=10,
+        seed=seed,
+    )
+    config = EvolutionConfig(
+        population_size=40, num_mutations=20, num_crossovers=20, generations=5, seed=seed
+    )
+    evolution, evaluation = Evolution(space, LIMITS, config), Evaluation(device=device)
+    splits = data.open(space.model.in_chans)
+    job = TrainJob.prepare(space, recipe, splits, "digits", SELECTION, device_of(device, Ranks()))
+    folder = RunFolder(place, "demo", {"recipe": recipe.to_dict()})
+    if folder.open(resume=resume, overwrite=overwrite):
+        return Demonstrated(place)
+    job.run(place)
+
+    images = images_of(place / SUPERNET_FILE, data, evaluation, "selection", None, store="none")
+    header = read_header(place / SUPERNET_FILE)
+    search = Search(images, header, evolution, evaluation)
+    searched = search.into(place, images.of(header, splits))
+    tested = evaluated(replace(images, split="test"), searched.best.architecture, header.space, evaluation)
+    more = [
+        (f"top-1 on {tested.images} test images, never seen", f"{tested.top1:.2f} %"),
+        ("figure", str(place / FIGURE_FILE)),
+    ]
+    write_report(searched, more)
+    folder.finish()
+    if (trial := current_trial()) is not None:
+        trial.report_final(tested.metric)
+    return Demonstrated(place, searched, tested)

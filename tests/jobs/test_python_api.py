@@ -1,0 +1,172 @@
+"""The jobs in Python: the same recipe, files and numbers as on the command line, and objects in return."""
+
+import json
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+import nni_autoformer
+from nni_autoformer import Architecture, ConfigError, DataSet, Evaluation, EvolutionConfig, Limits, jobs
+from nni_autoformer.cli import main
+from nni_autoformer.jobs import Engine, Loading, Upkeep
+
+SHORT = {"epochs": 3, "batch_size": 8, "warmup_epochs": 1, "drop_path": 0.2}
+EVOLUTION = EvolutionConfig(6, 3, 3, 2, 2, seed=1)
+
+
+@pytest.fixture(scope="module")
+def trained(toy, tmp_path_factory):
+    """The toy's supernet, trained from Python with the settings of the command line."""
+    output = tmp_path_factory.mktemp("jobs") / "run"
+    space, data = toy / "space.yaml", DataSet(data=str(toy / "images"))
+    return jobs.train(space, data, output, selection="4-per-class", device="cpu", **SHORT)
+
+
+@pytest.fixture(scope="module")
+def found(toy, trained, tmp_path_factory):
+    """A search of it from Python."""
+    output = tmp_path_factory.mktemp("jobs") / "search"
+    return jobs.search(
+        trained.checkpoint,
+        toy / "images",
+        output,
+        limits=Limits(max_params=0.05),
+        evolution=EVOLUTION,
+        evaluation=Evaluation(device="cpu"),
+    )
+
+
+def facts(folder):
+    content = json.loads((folder / "run.json").read_text())
+    return content["job"], content["status"], content["config"]
+
+
+def test_a_training_is_that_of_the_command_line(toy, trained):
+    assert facts(trained.output) == facts(toy / "run")
+    assert (trained.output / "recipe.yaml").read_text() == (toy / "run" / "recipe.yaml").read_text()
+    one, other = load_file(trained.checkpoint), load_file(toy / "run" / "supernet.safetensors")
+    assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_training_gives_its_supernet_and_accuracies(trained):
+    assert trained.fresh and set(trained.accuracies) == {"smallest", "middle", "largest"}
+    metrics = trained.header.run["metrics"]
+    assert trained.accuracies["largest"] == 100 * metrics["val_acc/largest"]
+    weights = trained.supernet.state_dict()
+    assert torch.equal(weights["norm.weight"], load_file(trained.checkpoint)["norm.weight"])
+
+
+def test_a_search_is_that_of_the_command_line(toy, trained, found, tmp_path):
+    command = f"search --checkpoint {trained.checkpoint} --data {toy}/images --max-params 0.05 --device cpu"
+    command += " --population-size 6 --num-parents 3 --num-mutations 3 --num-crossovers 2 --generations 2"
+    assert main(f"{command} --seed 1 --output {tmp_path}/search".split()) == 0
+    for name in ("candidates.jsonl", "best.yaml", "summary.txt"):
+        assert (tmp_path / "search" / name).read_text() == (found.output / name).read_text()
+    assert facts(tmp_path / "search") == facts(found.output)
+
+
+def test_a_search_gives_its_ranking(found):
+    accuracies = [ranked.accuracy for ranked in found.ranking]
+    assert accuracies == sorted(accuracies, reverse=True) and len(accuracies) == 12
+    assert all(ranked.costs["params"] <= 50_000 and ranked.costs["macs"] > 0 for ranked in found.ranking)
+    assert Architecture.from_yaml(found.output / "best.yaml") == found.best.architecture
+
+
+def test_a_finished_run_gives_what_it_found(toy, trained, found):
+    again = jobs.search(
+        trained.checkpoint,
+        DataSet.of(toy / "images"),
+        found.output,
+        limits=Limits(max_params=0.05),
+        evolution=EVOLUTION,
+        evaluation=Evaluation(device="cpu"),
+        resume=True,
+    )
+    assert not again.fresh and again.ranking == found.ranking
+
+
+def test_a_test_is_that_of_the_command_line(toy, trained, found, capsys):
+    tested = jobs.test(
+        trained.checkpoint,
+        toy / "images",
+        architecture=found.best.architecture,
+        evaluation=Evaluation(device="cpu"),
+    )
+    assert tested.architecture == found.best.architecture and tested.costs == found.best.costs
+    assert capsys.readouterr().out == ""
+    command = f"test --checkpoint {trained.checkpoint} --data {toy}/images --device cpu"
+    assert main(f"{command} --architecture {found.output}/best.yaml".split()) == 0
+    shown = capsys.readouterr().out
+    assert f"{tested.top1:.2f} %" in shown and f"{tested.images:,}" in shown
+
+
+def test_the_winner_is_retrained_and_fine_tuned(toy, trained, found, tmp_path):
+    best, data = found.best.architecture, toy / "images"
+    retrained = jobs.retrain(toy / "space.yaml", best, data, tmp_path / "new", device="cpu", epochs=1)
+    tuned = jobs.finetune(
+        trained.checkpoint, data, tmp_path / "tuned", architecture=best, device="cpu", epochs=1, img_size=16
+    )
+    for run, size in ((retrained, 8), (tuned, 16)):
+        assert run.subnet.architecture == best and run.subnet.model.img_size == (size, size)
+        assert set(run.accuracies) == {"network"}
+
+
+def test_a_sample_gives_rows_and_front(toy, trained, tmp_path):
+    sampled = jobs.sample(
+        trained.checkpoint,
+        toy / "images",
+        tmp_path / "sample",
+        n=5,
+        architectures=["largest"],
+        evaluation=Evaluation(device="cpu"),
+    )
+    assert [row["origin"] for row in sampled.rows] == ["random"] * 5 + ["given"]
+    assert {row["number"] for row in sampled.front} <= set(range(6))
+    assert (tmp_path / "sample" / "summary.txt").read_text() == sampled.summary
+
+
+def test_the_package_exports_the_jobs():
+    for name in ("demo", "finetune", "retrain", "sample", "test", "train"):
+        assert getattr(nni_autoformer, name) is getattr(jobs, name)
+    with pytest.raises(ConfigError, match="there is no such checkpoint"):
+        nni_autoformer.search("nothing.safetensors", "digits", "run")
+    from nni_autoformer.search.evolution import Evolution
+
+    assert Evolution is nni_autoformer.Evolution
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        (lambda: jobs.train("digits", "digits", "run", speed=3), "'speed' is no value of a recipe"),
+        (
+            lambda: jobs.train("digits", "digits", "run", epochs="ten"),
+            "--epochs is ten; it should be a whole",
+        ),
+        (
+            lambda: jobs.train("digits", "digits", "run", lr=float("nan")),
+            "--lr is nan; it should be a finite",
+        ),
+        (lambda: jobs.train("nothing", "digits", "run"), "--space nothing: there is no packaged space"),
+        (lambda: Upkeep(keep=-1), "--keep is -1; it should be 0 or more"),
+        (lambda: Loading(pin_memory="yes"), "--pin-memory is yes; it should be true or false"),
+        (lambda: DataSet(workers=-1), "--workers is -1; it should be 0 or more"),
+        (lambda: Evaluation(batch_size=0), "--batch-size is 0; it should be at least 1, or 'auto'"),
+        (lambda: Evaluation(precision="fp8"), "--precision is fp8; it should be one of fp32, bf16, fp16"),
+        (lambda: Engine(engine="ray"), "--engine is ray; it should be one of sequential, nni"),
+        (lambda: Engine(concurrency=2), "--concurrency needs --engine nni"),
+        (
+            lambda: EvolutionConfig(population_size=2.5),
+            "--population-size is 2.5; it should be a whole number",
+        ),
+        (lambda: Limits(max_params=float("inf")), "--max-params is inf; it should be a finite number"),
+        (lambda: Limits(max_speed=1), "'max_speed' is no limit; known are min_params, max_params"),
+        (lambda: jobs.test("x", "digits", split="val"), "--split is val; it should be test or selection"),
+        (lambda: jobs.sample("x", "digits", "run", n=0), "--n is 0; it should be at least 1"),
+    ],
+)
+def test_mistakes_are_sentences(wrong, sentence):
+    with pytest.raises(ConfigError) as caught:
+        wrong()
+    assert sentence in str(caught.value)
