@@ -8,6 +8,7 @@ tensors. Shapes are compiled when they are first met.
 from __future__ import annotations
 
 import functools
+import logging
 import time
 import types
 from collections.abc import Callable
@@ -22,6 +23,8 @@ from . import slicing
 from .block import Block, TensorBlock
 from .layers import masked
 from .relative_position import TokenGrid
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 class CompiledBlocks:
@@ -96,7 +99,7 @@ class CompiledBlocks:
 
 
 def compile_blocks(
-    network: nn.Module, report: Callable[[str], None] = print, backend: str = "inductor"
+    network: nn.Module, report: Callable[[str], None] = _logger.info, backend: str = "inductor"
 ) -> CompiledBlocks:
     """Let all blocks of a supernet or subnet run compiled, in place.
 
