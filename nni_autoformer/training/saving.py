@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +10,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
-from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import ConfigError, Terminated
-from ..files import replacing
+from ..files import replacing, told_when_full
 from .ema import MovingAverage
 from .guard import Guard
 from .progress import EpochTable
@@ -63,24 +60,6 @@ def resume_point(state: Path) -> ResumePoint:
             f"{state}: the training state cannot be read ({type(error).__name__}); without it the run has "
             "to start anew, with --overwrite."
         ) from None
-
-
-@contextmanager
-def told_when_full(path: Path) -> Iterator[None]:
-    """Turn what a full or unwritable disk makes the libraries raise into a sentence."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "writ" not in str(error):
-            raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        free = ""
-        if path.parent.is_dir():
-            free = f" {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there."
-        raise ConfigError(
-            f"{path} cannot be written: {reason}.{free} What was saved before is whole: once there is room, "
-            "--resume goes on from it."
-        ) from error
 
 
 class Saving(Checkpoint):
