@@ -8,9 +8,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -141,6 +142,71 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def append_line(path: str | Path, line: str) -> None:
+    """Append a line of text to a file, or nothing: what was written of it when an error came is cut off
+    again, and so is the beginning of a line that a crash has left at the end.
+
+    Raises:
+        OSError: the line cannot be written.
+    """
+    with open(path, "ab+", buffering=0) as file:
+        end = _end_of_last_line(file)
+        if file.seek(0, os.SEEK_END) != end:
+            file.truncate(end)
+        rest = memoryview(f"{line}\n".encode())
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except BaseException:
+            file.truncate(end)
+            raise
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+    """Position behind the last newline; 0 where there is none."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+@contextlib.contextmanager
+def told_when_full(path: str | Path) -> Iterator[None]:
+    """Turn what a full or unwritable disk makes whoever writes a file raise into a sentence.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    path = Path(path)
+    try:
+        yield
+    except Exception as error:
+        if not _is_about_writing(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        free = ""
+        if path.parent.is_dir():
+            free = f" {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there."
+        raise ConfigError(
+            f"{path} cannot be written: {reason}.{free} What was saved before is whole: once there is room, "
+            "--resume goes on from it."
+        ) from error
+
+
+def _is_about_writing(error: Exception) -> bool:
+    # by name: neither torch nor safetensors should be loaded for this
+    unwritten = isinstance(error, RuntimeError) and "writ" in str(error)
+    return unwritten or isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
@@ -167,8 +233,11 @@ def file_digest(path: str | Path) -> str:
         ConfigError: the file cannot be read.
     """
     try:
+        found = hashlib.sha256()  # hashlib.file_digest came with Python 3.11
         with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+            while part := file.read(1 << 20):
+                found.update(part)
+        return found.hexdigest()
     except OSError as error:
         raise ConfigError(f"{path}: the file cannot be read ({error.strerror}).") from None
 

@@ -31,12 +31,6 @@ class Accuracy:
     images: int
 
 
-class NotFinite(ConfigError):
-    """A network has logits that are NaN or infinite, and so no accuracy: the largest of them would still name
-    a class, and on ten classes that looks like 10 %.
-    """
-
-
 def measure(
     network: Callable[[Tensor], Tensor],
     images: DecodedImages,
@@ -62,22 +56,20 @@ def measure(
             were right so far; calling that waits for the device.
 
     Raises:
-        NotFinite: logits of an image are NaN or infinite.
+        ConfigError: the network's logits are not finite, so it has no accuracy.
     """
     device = torch.device(device)
     dtype = AUTOCAST[precision]
     # counted on the device: reading a number back for every batch would make it wait
-    first = torch.zeros((), dtype=torch.int64, device=device)
-    five = torch.zeros_like(first)
-    broken = torch.zeros_like(first)
+    first, five, finite = counts = torch.zeros(3, dtype=torch.int64, device=device)
 
     def step(start: int, end: int) -> None:
         batch = images.images[start:end].to(device, non_blocking=True)
         logits = network(normalise(batch, mean, std))
         right = named_right(logits, images.targets[start:end])
-        broken.add_(not_finite(logits).sum())
         first.add_(right[:, 0].sum())
         five.add_(right.sum())
+        finite.add_(are_finite(logits).sum())
         if on_batch is not None:
             on_batch(end - start, first.item)
 
@@ -85,24 +77,26 @@ def measure(
     batches = batch_size if isinstance(batch_size, Batches) else Batches(batch_size)
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         batches.run(step, 0, total)
-    if count := int(broken.item()):
-        raise NotFinite(
-            f"the network's logits are not finite (NaN or infinite) on {count:,} of {total:,} images, so it "
-            "has no accuracy: its weights are damaged, or too large for the precision (try --precision fp32)."
-        )
-    return Accuracy(100 * first.item() / total, 100 * five.item() / total, total)
+    right, among_five, told = counts.tolist()
+    if told < total:
+        raise ConfigError(no_accuracy("the network's", precision))
+    return Accuracy(100 * right / total, 100 * among_five / total, total)
 
 
-def not_finite(logits: Tensor) -> Tensor:
-    """Whether any logit of each image is NaN or infinite.
+def are_finite(logits: Tensor) -> Tensor:
+    """Which images have logits that are all finite numbers: (batch, num_classes) to (batch,) bool."""
+    return logits.isfinite().all(dim=-1)
+
+
+def no_accuracy(whose: str, precision: str) -> str:
+    """The sentence about logits that name no class.
 
     Args:
-        logits: (batch, num_classes).
-
-    Returns:
-        (batch,) bool, on the logits' device.
+        whose: network that they are of, in the genitive.
+        precision: what was computed in.
     """
-    return ~logits.isfinite().all(dim=-1)
+    advice = "; --precision bf16 or fp32 may help" if precision == "fp16" else ""
+    return f"{whose} logits are NaN or infinite, so it has no accuracy{advice}."
 
 
 def named_right(logits: Tensor, targets: Tensor) -> Tensor:

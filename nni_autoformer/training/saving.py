@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 import zipfile
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,11 +11,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
-from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import ConfigError, Terminated
-from ..files import replacing
+from ..files import replacing, told_when_full
 from .ema import MovingAverage
 from .guard import Guard
 from .progress import EpochTable
@@ -77,24 +74,6 @@ def require_intact(state: Path) -> None:
     with zipfile.ZipFile(state) as archive:
         if (part := archive.testzip()) is not None:
             raise zipfile.BadZipFile(f"its part '{part}' is damaged")
-
-
-@contextmanager
-def told_when_full(path: Path) -> Iterator[None]:
-    """Turn what a full or unwritable disk makes the libraries raise into a sentence."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "writ" not in str(error):
-            raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        free = ""
-        if path.parent.is_dir():
-            free = f" {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there."
-        raise ConfigError(
-            f"{path} cannot be written: {reason}.{free} What was saved before is whole: once there is room, "
-            "--resume goes on from it."
-        ) from error
 
 
 class Saving(Checkpoint):
