@@ -51,10 +51,12 @@ class EvaluationImages:
                 its training held out.
         """
         from ..data import open_data
+        from ..data.survey import describe
 
         test = self.split == "test"
         data = None if self.data is None else Path(self.data)
         splits = open_data(self.dataset, data, header.space.model.in_chans, self.download, test_only=test)
+        _logger.info(describe(splits))
         return self.of(header, splits)
 
     def of(self, header: Header, splits: DataSplits) -> ImageSource:
