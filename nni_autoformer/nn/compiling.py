@@ -22,6 +22,7 @@ from ..architecture import HEAD_DIM
 from . import slicing
 from .block import Block, TensorBlock
 from .layers import masked
+from .mixture import Mixture
 from .relative_position import TokenGrid
 
 _logger = logging.getLogger("nni_autoformer")
@@ -60,7 +61,6 @@ class CompiledBlocks:
             places: places of the block's tensors, see `places_of`.
             x: (batch, tokens, channels).
         """
-        masks = block.drop_path.mask(x), block.drop_path.mask(x)
         tensors: Any = {part: {} for part in PARTS}
         for part, key, owner, name in places:
             tensors[part][key] = owner._parameters[name]
@@ -71,6 +71,9 @@ class CompiledBlocks:
         else:
             heads = tensors["attn"]["proj.weight"].shape[1] // HEAD_DIM
             hidden = len(tensors["mlp"]["fc1.bias"])
+        if isinstance(heads, Mixture) or isinstance(hidden, Mixture):
+            return type(block).forward(block, x)
+        masks = block.drop_path.mask(x), block.drop_path.mask(x)
         sizes = Sizes(x.shape[-1], heads, hidden, entangled)
         arguments: Any = (x, tensors, sizes, norm.eps, attn.token_grid, *masks)
         if self.failure is not None:
