@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
@@ -88,19 +89,20 @@ def whole_file(path: str | Path) -> Iterator[Path]:
             yield temporary
     except (OSError, SafetensorError) as error:
         raise ConfigError(
-            f"--output {path} cannot be written: {_reason(error)}.{_free(path)} Nothing was left there."
+            f"--output {path} cannot be written: {_reason(error, path)}. Nothing was left there."
         ) from error
 
 
-def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
-
-
-def _free(path: Path) -> str:
+def _reason(error: Exception, path: Path) -> str:
+    if isinstance(error, FileExistsError):
+        return "one of the folders in its path is a file"
+    reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+    if getattr(error, "errno", errno.ENOSPC) not in (errno.ENOSPC, errno.EDQUOT):
+        return reason
     try:
-        return f" {shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB are free there."
+        return f"{reason} ({shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB are free there)"
     except OSError:
-        return ""
+        return reason
 
 
 def write_pickle(content: Any, path: Path) -> None:
