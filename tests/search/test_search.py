@@ -15,6 +15,7 @@ from nni_autoformer.data import DecodedImages
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.search.accuracy import measure
 from nni_autoformer.search.engine import GenerationEngine
+from nni_autoformer.search.folder import SearchFolder
 from tests.processes import finish, kill, start, wait_for
 
 SMALL = "--population-size 6 --num-mutations 3 --num-crossovers 2 --num-parents 3 --generations 3 --seed 1"
@@ -176,9 +177,9 @@ def test_an_interrupted_search_goes_on_with_the_same_candidates(toy, searched, t
 
 
 def slowly():
-    """A slower evaluation, so that the signal meets the search and not its end."""
-    execute = SubnetEvaluator._execute
-    SubnetEvaluator._execute = lambda *arguments: (time.sleep(0.15), execute(*arguments))[1]
+    """Slower answers, so that the signal meets the search and not its end."""
+    record = SearchFolder.record
+    SearchFolder.record = lambda *arguments: (time.sleep(0.15), record(*arguments))[1]
 
 
 @pytest.mark.slow
