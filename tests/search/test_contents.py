@@ -8,7 +8,7 @@ from nni_autoformer.data import DecodedImages
 from nni_autoformer.errors import ConfigError
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.model import build_supernet
-from nni_autoformer.search.contents import digest_of_images, digest_of_weights
+from nni_autoformer.search.digests import digest_of_images, digest_of_weights
 from nni_autoformer.search.folder import SearchFolder
 
 SPACE = SearchSpace.load("digits")
