@@ -3,6 +3,8 @@
 import hashlib
 import itertools
 import os
+import subprocess
+import sys
 import tarfile
 
 import numpy as np
@@ -378,6 +380,16 @@ def test_places_that_cannot_be_are_sentences(image_folder, capsys, words, senten
     assert run(*words.format(**places).split()) == 2
     said = capsys.readouterr().err
     assert sentence in said and said.count("error:") == 1
+
+
+def test_what_a_killed_process_has_left_of_a_subset_is_removed(image_folder):
+    process = subprocess.Popen([sys.executable, "-c", ""])
+    process.wait()
+    torn = [image_folder / f".subImageNet.{number}.tmp" for number in (process.pid, os.getppid(), 10**30)]
+    for folder in torn:
+        (folder / "one").mkdir(parents=True)
+    assert run("subset", "--root", image_folder, "--per-class", 2, "--published") == 0
+    assert [folder.exists() for folder in torn] == [False, True, False]
 
 
 def test_a_folder_in_the_way_is_not_touched(image_folder, capsys):
