@@ -17,11 +17,20 @@ setup(
     long_description=(HERE / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="MIT",
+    project_urls={
+        "Paper": "https://arxiv.org/abs/2107.00651",
+        "Published code": "https://github.com/microsoft/Cream/tree/main/AutoFormer",
+        "NNI": "https://github.com/microsoft/nni",
+    },
     python_requires=">=3.10",
     packages=[*find_packages(include=["nni_autoformer", "nni_autoformer.*"]), *DATA],
     # spaces and recipes stand at the top level for people to read, and travel inside the package
     package_dir={name: name.rpartition(".")[2] for name in DATA},
-    package_data={"nni_autoformer.report": ["peers.csv"], **{name: ["*.yaml"] for name in DATA}},
+    package_data={
+        "nni_autoformer": ["py.typed"],
+        "nni_autoformer.report": ["peers.csv"],
+        **{name: ["*.yaml"] for name in DATA},
+    },
     install_requires=[
         "torch>=2.6",
         "torchvision",
@@ -36,11 +45,17 @@ setup(
         "scikit-learn",
         "tensorboard",
         "matplotlib>=3.6",
+        "adjustText>=1.4",  # the same names at the same places every time, from here on
+        "numpy",
+        "scipy",
+        "pillow",
+        "requests",
+        "psutil",
         "tqdm",
     ],
     extras_require={
         "onnx": ONNX,
-        "datasets": ["datasets", "webdataset"],  # for --dataset hfds/… and wds/…
+        "datasets": ["datasets", "huggingface_hub", "webdataset"],  # for --dataset hfds/… and wds/…
         "test": [*ONNX, "selenium", "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
     },
     entry_points={"console_scripts": ["nni-autoformer=nni_autoformer.cli:main"]},

@@ -9,12 +9,16 @@ from typing import Any
 
 import yaml
 
+from .config import shown
 from .errors import ConfigError
 from .files import read_yaml, write_text
 from .published_yaml import published_architecture
 
 HEAD_DIM = 64
 """Channels per attention head, the same in every subnet (published code: hard-coded 64)."""
+
+DEEPEST = 1000
+"""Layers of a subnet; a larger number is a slip of the pen."""
 
 KEYS = ("embed_dim", "depth", "num_heads", "mlp_ratio")
 
@@ -83,8 +87,8 @@ class Architecture:
         """Read the form that `to_dict` writes.
 
         Args:
-            content: with the keys `embed_dim`, `depth` (optional), `num_heads` and `mlp_ratio`; a single
-                number in place of a list stands for every layer, and then `depth` is needed.
+            content: mapping with the keys `embed_dim`, `depth` (optional), `num_heads` and `mlp_ratio`; a
+                single number in place of a list stands for every layer, and then `depth` is needed.
             source: the file or key that error messages name.
 
         Raises:
@@ -99,8 +103,11 @@ class Architecture:
             if key not in content:
                 raise ConfigError(f"{source}: the key '{key}' is missing.")
         depth = content.get("depth")
-        if depth is not None and (not is_integer(depth) or depth < 1):
-            raise ConfigError(f"{source}: depth is {depth!r}; it should be a whole number above 0.")
+        if depth is not None and (not is_integer(depth) or not 1 <= depth <= DEEPEST):
+            raise ConfigError(
+                f"{source}: depth is {shown(repr(depth))}; it should be a whole number above 0, "
+                f"up to {DEEPEST}."
+            )
         lists = {}
         for key in ("num_heads", "mlp_ratio"):
             value = content[key]
@@ -129,7 +136,7 @@ class Architecture:
         return cls.from_dict(published_architecture(content, str(path)) or content, str(path))
 
     def to_yaml(self, path: str | Path, comment: str = "") -> None:
-        """Write as YAML, by rename; each line of `comment` goes to the top behind a ``#``."""
+        """Write as YAML atomically; each line of `comment` goes to the top behind a ``#``."""
         header = "".join(f"# {line}\n" for line in comment.splitlines())
         body = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None)
         write_text(path, header + body)
@@ -156,7 +163,7 @@ class Architecture:
         Numbers may have passed through NNI's JavaScript, which writes 4.0 as 4.
 
         Raises:
-            ConfigError: a label of the active part is missing or no number.
+            ConfigError: a label of the active part is missing or not a number.
         """
         values = {str(key): value for key, value in sample.items()}
         try:
@@ -177,11 +184,11 @@ class Architecture:
 
 def _whole(value: Any, key: str) -> int:
     if not is_integer(value) or value < 1:
-        raise ConfigError(f"{key} holds {value!r}; it should hold whole numbers above 0.")
+        raise ConfigError(f"{key} holds {shown(repr(value))}; it should hold whole numbers above 0.")
     return int(value)
 
 
 def _ratio(value: Any) -> float:
     if not is_number(value) or value <= 0:
-        raise ConfigError(f"mlp_ratio holds {value!r}; it should hold numbers above 0.")
+        raise ConfigError(f"mlp_ratio holds {shown(repr(value))}; it should hold numbers above 0.")
     return float(value)

@@ -8,9 +8,10 @@ import contextlib
 import hashlib
 import json
 import os
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import yaml
 
@@ -33,9 +34,7 @@ def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode
                 None, None, "a key must be a plain word", key_node.start_mark
             ) from None
         if duplicate:
-            raise yaml.constructor.ConstructorError(
-                None, None, f"the key '{key}' stands here a second time", key_node.start_mark
-            )
+            raise yaml.constructor.ConstructorError(None, None, f"duplicate key '{key}'", key_node.start_mark)
         mapping[key] = loader.construct_object(value_node, deep=True)
     return mapping
 
@@ -43,20 +42,64 @@ def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
 
 
+MOST_BYTES, MOST_VALUES, DEEPEST = 1 << 20, 100_000, 50
+"""What a configuration file may hold, its aliases written out: a few lines of YAML can stand for billions of
+values.
+"""
+
+
+def _bounded(node: yaml.Node | None, depth: int = 0, known: dict[int, int] | None = None) -> int:
+    """The number of values of a YAML node with its aliases written out.
+
+    Raises:
+        yaml.YAMLError: there are too many, or they are nested too deeply.
+    """
+    known = {} if known is None else known
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if depth > DEEPEST:
+        raise yaml.YAMLError(f"values are nested more than {DEEPEST} deep")
+    if id(node) not in known:
+        pairs = isinstance(node, yaml.MappingNode)
+        children = [entry for pair in node.value for entry in pair] if pairs else node.value
+        known[id(node)] = 1 + sum(_bounded(child, depth + 1, known) for child in children)
+    if known[id(node)] > MOST_VALUES:
+        raise yaml.YAMLError(f"the file stands for more than {MOST_VALUES:,} values")
+    return known[id(node)]
+
+
+def _loaded(text: str) -> Any:
+    loader = _UniqueKeyLoader(text)
+    try:
+        node = loader.get_single_node()
+        _bounded(node)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, names a key twice, or holds something else than a
-            mapping.
+        ConfigError: the file is missing, too large, no YAML, has a duplicate key, or holds something else
+            than a mapping.
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ConfigError(f"{path}: the file has more than {MOST_BYTES:,} characters; is it YAML?")
+        content = _loaded(text)
+    except ConfigError:
+        raise
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the file cannot be read as text ({error}).") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: this is not valid YAML: {type(error).__name__}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
@@ -94,9 +137,74 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def write_text(path: str | Path, text: str) -> None:
-    """Write a text file by rename, see `replacing`."""
+    """Write a text file atomically, see `replacing`."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def append_line(path: str | Path, line: str) -> None:
+    """Append a line of text to a file, or nothing: what was written of it when an error came is cut off
+    again, and so is the beginning of a line that a crash has left at the end.
+
+    Raises:
+        OSError: the line cannot be written.
+    """
+    with open(path, "ab+", buffering=0) as file:
+        end = _end_of_last_line(file)
+        if file.seek(0, os.SEEK_END) != end:
+            file.truncate(end)
+        rest = memoryview(f"{line}\n".encode())
+        try:
+            while rest:
+                rest = rest[file.write(rest) :]
+        except BaseException:
+            file.truncate(end)
+            raise
+
+
+def _end_of_last_line(file: BinaryIO) -> int:
+    """Position behind the last newline; 0 where there is none."""
+    end = file.seek(0, os.SEEK_END)
+    while end:
+        start = max(0, end - 4096)
+        file.seek(start)
+        found = file.read(end - start).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        end = start
+    return 0
+
+
+@contextlib.contextmanager
+def told_when_full(path: str | Path) -> Iterator[None]:
+    """Turn what a full or unwritable disk makes whoever writes a file raise into a sentence.
+
+    Args:
+        path: the file.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    path = Path(path)
+    try:
+        yield
+    except Exception as error:
+        if not _is_about_writing(error):
+            raise
+        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        free = ""
+        if path.parent.is_dir():
+            free = f" {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there."
+        raise ConfigError(
+            f"{path} cannot be written: {reason}.{free} What was saved before is whole: once there is room, "
+            "--resume goes on from it."
+        ) from error
+
+
+def _is_about_writing(error: Exception) -> bool:
+    # by name: neither torch nor safetensors should be loaded for this
+    unwritten = isinstance(error, RuntimeError) and "writ" in str(error)
+    return unwritten or isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
 
 
 def read_json(path: str | Path) -> Any:
@@ -114,8 +222,24 @@ def read_json(path: str | Path) -> Any:
 
 
 def write_json(path: str | Path, content: Any) -> None:
-    """Write a JSON file by rename, see `replacing`."""
+    """Write a JSON file atomically, see `replacing`."""
     write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def file_digest(path: str | Path) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises:
+        ConfigError: the file cannot be read.
+    """
+    try:
+        found = hashlib.sha256()  # hashlib.file_digest came with Python 3.11
+        with open(path, "rb") as file:
+            while part := file.read(1 << 20):
+                found.update(part)
+        return found.hexdigest()
+    except OSError as error:
+        raise ConfigError(f"{path}: the file cannot be read ({error.strerror}).") from None
 
 
 def digest(lines: list[str]) -> str:
@@ -136,9 +260,9 @@ def packaged_or_own(name_or_path: str | Path, folder: str, flag: str, kind: str)
 
     Args:
         name_or_path: what the user wrote.
-        folder: of the packaged files.
-        flag: where it was written, for the error message.
-        kind: what it is, for the error message.
+        folder: folder of the packaged files.
+        flag: flag that it was given with, for the error message.
+        kind: word for what it is, for the error message.
 
     Raises:
         ConfigError: it is neither.

@@ -12,7 +12,7 @@ def lazy(package: str, homes: Mapping[str, str]) -> tuple[Callable[[str], Any], 
     """The functions `__getattr__` and `__dir__` of a package.
 
     Args:
-        package: its `__name__`.
+        package: `__name__` of the package.
         homes: module of each public name, relative to the package; with a dot in front relative to the
             package above it.
     """

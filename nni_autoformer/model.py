@@ -9,6 +9,7 @@ import torch
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ModelSpace, Repeat
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+from nni.nas.oneshot.pytorch.supermodule.differentiable import MixedOpDifferentiablePolicy
 from nni.nas.strategy import RandomOneShot
 from torch import Tensor
 
@@ -39,7 +40,7 @@ class AutoFormer(ModelSpace):
 
     Args:
         space: a search space, the name of a packaged one, or a YAML file.
-        drop_path_rate: of the last layer; earlier layers have less, linearly.
+        drop_path_rate: stochastic depth of the last layer; earlier layers have less, linearly.
     """
 
     def __init__(self, space: SearchSpace | str, drop_path_rate: float = 0.0) -> None:
@@ -94,11 +95,17 @@ class AutoFormer(ModelSpace):
 
         Raises:
             ConfigError: the architecture is not in the space.
-            RuntimeError: the space has not been turned into a supernet.
+            RuntimeError: the space has not been turned into a supernet, or into one that mixes all subnets.
         """
         self.space.require(architecture)
+        modules = self._supernet_modules()
+        if isinstance(self.patch_embed.sampling_policy, MixedOpDifferentiablePolicy):
+            raise RuntimeError(
+                "A differentiable strategy has made this supernet: it runs a mixture of all subnets, and no "
+                "single one can be set. extract(architecture) gives a subnet."
+            )
         sample = architecture.to_sample(self.space.max_depth)
-        for module in self._supernet_modules():
+        for module in modules:
             module.resample(sample)
 
     def _supernet_modules(self) -> list[BaseSuperNetModule]:
@@ -171,7 +178,7 @@ def entangle(model_space: AutoFormer, mutate: Callable[[AutoFormer], AutoFormer]
     Args:
         model_space: the space; NNI's mutation builds every layer anew, so weights that it has are lost.
         mutate: a one-shot strategy's `mutate_model`.
-        seed: of the initial weights; torch's global generator is left as it was.
+        seed: random seed of the initial weights; torch's global generator is left as it was.
     """
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(derive(seed, "weights"))
@@ -183,8 +190,8 @@ def build_supernet(space: SearchSpace | str, seed: int = 0, drop_path_rate: floa
 
     Args:
         space: a search space, the name of a packaged one, or a YAML file.
-        seed: of the initial weights; torch's global generator is left as it was.
-        drop_path_rate: of the last layer.
+        seed: random seed of the initial weights; torch's global generator is left as it was.
+        drop_path_rate: stochastic depth of the last layer.
     """
     with torch.random.fork_rng(devices=[]):  # the model space has weights too, which the mutation throws away
         return entangle(AutoFormer(space, drop_path_rate), RandomOneShot().mutate_model, seed)

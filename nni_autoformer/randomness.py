@@ -16,7 +16,7 @@ def derive(seed: int, purpose: str, *position: int) -> int:
     Args:
         seed: the seed of the run.
         purpose: what the randomness is for; two purposes at one position are independent.
-        position: where in the run, for instance the epoch and the index of an image.
+        position: place in the run, for instance the epoch and the index of an image.
     """
     text = f"{seed}/{purpose}/" + "/".join(str(int(number)) for number in position)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little")

@@ -40,9 +40,10 @@ class AutoFormerViT(VisionTransformer):
         relative_position: 2-D relative position on keys and values.
         max_relative_position: offsets beyond it share the table row of the farthest.
         absolute_position: a learned position embedding.
-        drop_path_rate: of the last layer of the supernet; earlier layers have less, linearly.
+        drop_path_rate: stochastic depth of the last layer of the supernet; earlier layers have less,
+            linearly.
         supernet_depth: over how many layers the rate rises; None for the architecture's own.
-        kwargs: as for `VisionTransformer`; sizes come from the architecture.
+        kwargs: further arguments, as for `VisionTransformer`; sizes come from the architecture.
 
     Raises:
         ConfigError: the architecture is missing or malformed.

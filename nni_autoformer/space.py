@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from .architecture import KEYS, Architecture, is_integer, is_number
+from .config import shown
 from .errors import ConfigError
 from .files import packaged_names, packaged_or_own, read_yaml, write_text
 from .published_yaml import published_space
@@ -19,6 +20,9 @@ from .published_yaml import published_space
 __all__ = ["Architecture", "ModelConfig", "SearchSpace", "packaged_spaces"]
 
 POOLS = ("avg", "token")
+
+LARGEST = {"embed_dim": 1 << 16, "depth": 1000, "num_heads": 1000, "mlp_ratio": 1000}
+"""Above these a number is a slip of the pen, and counting the space's subnets would take for ever."""
 
 
 @dataclass(frozen=True)
@@ -104,7 +108,7 @@ class SearchSpace:
     """A set of architectures and the network that they are parts of; equal when every choice is.
 
     Attributes:
-        name: for messages and file headers.
+        name: name in messages and file headers.
         embed_dim, depth, num_heads, mlp_ratio: the choices, ascending. The first two hold for the whole
             network, the last two are chosen per layer.
         model: what all subnets have in common.
@@ -145,8 +149,8 @@ class SearchSpace:
         """Read the form that `to_dict` writes.
 
         Args:
-            content: with the keys `name`, `choices` (with `embed_dim`, `depth`, `num_heads`, `mlp_ratio`),
-                `model` and `architectures`; the last two may be left out.
+            content: mapping with the keys `name`, `choices` (with `embed_dim`, `depth`, `num_heads`,
+                `mlp_ratio`), `model` and `architectures`; the last two may be left out.
             source: the file that error messages name.
 
         Raises:
@@ -182,7 +186,7 @@ class SearchSpace:
         }
 
     def to_yaml(self, path: str | Path) -> None:
-        """Write as a YAML file that `load` reads, by rename."""
+        """Write as a YAML file that `load` reads atomically."""
         write_text(path, yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None))
 
     def to_nni(self) -> dict[str, dict[str, Any]]:
@@ -367,12 +371,13 @@ def _choices(choices: Mapping, key: str, source: str) -> tuple:
         raise ConfigError(f"{source}: the key 'choices.{key}' is missing.")
     values = choices[key]
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"{where} is {values!r}; it should be a list with at least one number.")
-    whole = key != "mlp_ratio"
+        raise ConfigError(f"{where} is {shown(repr(values))}; it should be a list with at least one number.")
+    whole, most = key != "mlp_ratio", LARGEST[key]
     for value in values:
-        if not (is_integer(value) and value >= 1 if whole else is_number(value) and value > 0):
-            kind = "a whole number above 0" if whole else "a number above 0"
-            raise ConfigError(f"{where} holds {value!r}; each entry should be {kind}.")
+        fits = is_integer(value) and value >= 1 if whole else is_number(value) and value > 0
+        if not fits or value > most:
+            kind = f"a {'whole ' if whole else ''}number above 0, up to {most:,}"
+            raise ConfigError(f"{where} holds {shown(repr(value))}; each entry should be {kind}.")
     ordered = sorted(int(value) if whole else float(value) for value in values)
     if twice := [value for value, after in pairwise(ordered) if value == after]:
         raise ConfigError(f"{where} holds {twice[0]:g} twice.")

@@ -35,7 +35,7 @@ def resized(
     new changes no bit.
 
     Args:
-        tensors: in timm's layout.
+        tensors: state dict in timm's layout.
         model: the network that they are of.
         img_size: height and width, in whole patches.
         way: one of `WAYS`.
@@ -65,7 +65,7 @@ def stretched(
     """Relative tables stretched from one grid to another, and their new largest offset.
 
     Args:
-        tables: by names that end in 'embeddings_table_v' or 'embeddings_table_h'.
+        tables: tensors by names that end in 'embeddings_table_v' or 'embeddings_table_h'.
         maximum: their largest offset.
         before, after: rows and columns of the grids.
     """

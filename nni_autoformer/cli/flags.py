@@ -139,7 +139,7 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
     """The limits that were given.
 
     Raises:
-        ConfigError: a limit is no finite number.
+        ConfigError: a limit is NaN or infinite.
     """
     return Limits(**{name: getattr(arguments, name) for name in LIMITS})
 

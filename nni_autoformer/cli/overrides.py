@@ -26,9 +26,9 @@ def overrides_of(
     of the search space are the architecture.
 
     Args:
-        parser: of the whole command line.
+        parser: parser of the whole command line.
         words: the command line; the flags found here are meant to stand behind it, so that they count.
-        parameters: the trial's.
+        parameters: parameters of the trial.
 
     Raises:
         ConfigError: the command has no such flag; the sentence lists the known ones.

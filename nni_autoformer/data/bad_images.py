@@ -65,10 +65,10 @@ def load_or_replace(
 
     Args:
         source: the images.
-        key: of the item, (epoch, index, …); which image takes a bad one's place depends on it and on the
+        key: key of the item, (epoch, index, …); which image takes a bad one's place depends on it and on the
             seed alone, so not on who loads.
-        seed: of the run.
-        flags: see `BadImages.watch`.
+        seed: random seed of the run.
+        flags: a flag for each image, see `BadImages.watch`.
 
     Raises:
         ConfigError: `ATTEMPTS` images in a row are bad.

@@ -15,9 +15,9 @@ class TorchvisionSet:
     """One of torchvision's data sets.
 
     Attributes:
-        title: its name for people.
-        class_name: in `torchvision.datasets`.
-        folder: where the class looks, below the root.
+        title: name for people.
+        class_name: name of the class in `torchvision.datasets`.
+        folder: folder that the class looks in, below the root.
         train, test: the class's arguments for each split; several in `train` are put together, as the
             published transfer results have it.
         samples: the files and classes of an instance; None for a class that holds its images as an array.

@@ -74,9 +74,9 @@ class Contents:
 
         Args:
             source: the images.
-            taken: of the contents that these will be compared with; None for now.
-            strict: in large sets look also at the time at which a file's state last changed, which a program
-                cannot set back as it can the time of change: a copied set is then another one.
+            taken: time of the contents that these will be compared with; None for now.
+            strict: whether to look in large sets also at the time at which a file's state last changed, which
+                a program cannot set back as it can the time of change: a copied set is then another one.
         """
         taken = time.time_ns() if taken is None else taken
         return cls(
@@ -93,7 +93,7 @@ class Contents:
         """Read what `to_dict` gives.
 
         Args:
-            content: as JSON has it.
+            content: value as JSON has it.
             where: file and key, for the error message.
 
         Raises:
@@ -116,7 +116,7 @@ class Contents:
 
         Args:
             source: the images now.
-            strict: as these contents were taken.
+            strict: whether these contents were taken so.
         """
         now = Contents.of(source, self.taken, strict)
         return [text for name, text in _WORDS.items() if getattr(self, name) != getattr(now, name)]
@@ -141,7 +141,7 @@ def stamp_files(paths: Sequence[str], taken: int, strict: bool = False) -> str:
 
     Args:
         paths: the files; that one is missing counts too.
-        taken, strict: see `Contents.of`.
+        taken, strict: how to look, see `Contents.of`.
     """
     if _is_small(paths):
         return _digest(_content(path) for path in paths)
@@ -162,7 +162,7 @@ def look_at(paths: Iterable[str], taken: int) -> str:
 
     Args:
         paths: files and folders; that one is missing counts too.
-        taken: see `Contents.of`.
+        taken: time of the comparison, see `Contents.of`.
     """
     return _digest(_seen(path, taken) for path in paths)
 

@@ -28,7 +28,7 @@ def open_huggingface(
 
     Args:
         dataset: the name on the Hub, or a folder, after 'hfds/'.
-        cache: where Hugging Face keeps it; None for its own cache.
+        cache: folder that Hugging Face keeps it in; None for its own cache.
         mode: Pillow's, of the images that are given.
         download: let Hugging Face fetch what is not in the cache.
         test_only: leave the training images alone.

@@ -148,7 +148,7 @@ class Moves:
     """What sorting the validation folder comes to.
 
     Attributes:
-        planned: from where to where, for images that lie flat.
+        planned: old and new place of each image that lies flat.
         unknown: flat images whose class is not known.
         taken: flat images whose place in the class folder is taken by another file.
     """
@@ -185,7 +185,7 @@ def plan_moves(val: Path, classes: Mapping[str, str]) -> Moves:
 
     Args:
         val: the folder.
-        classes: of `validation_classes`.
+        classes: what `validation_classes` gives.
 
     Raises:
         ConfigError: a class folder is a link, through which images would leave the folder.
@@ -227,7 +227,7 @@ def complaints(found: Mapping[str, Counter[str]]) -> list[str]:
     """What is not as in ImageNet-1k, as sentences.
 
     Args:
-        found: for 'train' and 'val' the images of each class.
+        found: number of images of each class, for 'train' and 'val'.
     """
     sentences = []
     for split, classes in found.items():

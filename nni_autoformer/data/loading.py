@@ -29,8 +29,8 @@ class TrainImages(Dataset):
 
     Args:
         source: the images.
-        transform: from a Pillow image to 8-bit pixels (channels, height, width).
-        seed: of the run.
+        transform: function from a Pillow image to 8-bit pixels (channels, height, width).
+        seed: random seed of the run.
         bad_images: notes images that cannot be read, and lets others take their places, see
             `load_or_replace`; None makes the first of them an error.
     """
@@ -92,7 +92,7 @@ class EpochSampler(Sampler[tuple[int, ...]]):
     Args:
         length: how many images there are.
         batch_size: images per rank and step.
-        seed: of the run.
+        seed: random seed of the run.
         rank, world_size: which share of each global batch to take.
         drop_last: leave the images that do not fill a global batch for another epoch, unless they are all
             there are; else they make a smaller batch, with the same number for each rank.
@@ -184,19 +184,19 @@ def train_loader(
 
     Args:
         source: the images.
-        transform: from a Pillow image to 8-bit pixels (channels, height, width).
+        transform: function from a Pillow image to 8-bit pixels (channels, height, width).
         batch_size: images per rank and micro-batch.
-        seed: of the run.
+        seed: random seed of the run.
         workers: processes that load; the batches do not depend on it.
         rank, world_size: which share of each global batch to load.
-        drop_last, num_repeats: see `EpochSampler`.
-        epoch: of the first pass. A resumed run has to give it: Lightning starts the workers before it sets
-            the epoch.
+        drop_last, num_repeats: which images an epoch has, see `EpochSampler`.
+        epoch: number of the first pass. A resumed run has to give it: Lightning starts the workers before it
+            sets the epoch.
         start: batches of that epoch which a resumed run has had.
         grad_accum_steps: micro-batches per step; a global batch is that of a step.
         pin_memory: load into memory that a GPU reads without a copy; None means if there is a GPU.
         persistent_workers: keep the workers from one epoch to the next.
-        bad_images: see `TrainImages`.
+        bad_images: note of images that cannot be read, see `TrainImages`.
         loader_class: torch's `DataLoader`, or NNI's traced one.
 
     Raises:

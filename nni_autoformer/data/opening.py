@@ -79,7 +79,7 @@ def to_mode(image: Image.Image, mode: str) -> Image.Image:
     first counts, and a photograph is turned as its orientation tag says.
 
     Args:
-        image: as Pillow opens it.
+        image: image as Pillow opens it.
         mode: 'RGB' or 'L'.
 
     Raises:

@@ -17,7 +17,7 @@ def normalise(
     Args:
         images: (batch, channels, height, width), 8 bits, on any device; left as it is.
         mean, std: per channel, of images scaled to 0..1.
-        dtype: of the result.
+        dtype: number format of the result.
 
     Returns:
         The same shape on the images' device.

@@ -88,7 +88,7 @@ def draw_selection(source: ImageSource, per_class: int, seed: int = 0) -> list[i
 
 
 def write_selection(path: str | Path, identifiers: list[str]) -> str:
-    """Write the list, an identifier per line, by rename; its digest.
+    """Write the list, an identifier per line atomically; its digest.
 
     Raises:
         ConfigError: a name has a line break in it.

@@ -37,8 +37,8 @@ class ImageSource:
             raise what Pillow raises.
         indices: positions in the whole split.
         mode: Pillow's mode of the images that `load` gives.
-        files: of the whole split the file that each image is or lies in, if there is one.
-        array: of the whole split, if its images are held as one array.
+        files: file that each image of the whole split is or lies in, if there is one.
+        array: images of the whole split, if its images are held as one array.
         watched: further files that decide about images or labels, and the folder of the class folders.
         left_out: how many files of the whole split are no images, by kind, see `disk`.
     """
@@ -109,7 +109,7 @@ class DataSplits:
     Attributes:
         train, test: the splits; same classes. They are one object where only the test images were asked for.
         mean, std: per channel, of images scaled to 0..1.
-        names: of the two splits where they lie.
+        names: names of the two splits where they lie.
         unused: names of what lies beside them and is not looked at.
     """
 
@@ -172,11 +172,11 @@ def file_source(
     """Images that are files of their own, in the order that is given.
 
     Args:
-        root: of the data set; the images are named by their paths below it.
+        root: folder of the data set; the images are named by their paths below it.
         samples: the files and their classes.
         classes: names of the classes.
         mode: Pillow's mode of the images that are given.
-        watched: see `ImageSource`.
+        watched: files and folders that tell of changes, see `ImageSource`.
     """
     pairs = [(Path(path).relative_to(root).as_posix(), target) for path, target in samples]
     targets = np.array([target for _, target in pairs], dtype=np.int64)
@@ -189,7 +189,7 @@ def named_source(
     """Images that are files of their own, by their names.
 
     Args:
-        root: of the data set.
+        root: folder of the data set.
         names: paths below it, with forward slashes.
         targets: (images,) int64.
         classes: names of the classes.

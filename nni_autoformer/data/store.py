@@ -75,7 +75,7 @@ class ImageStore:
         """The images of a key, memory-mapped; None if there are none, or of other contents, or damaged ones.
 
         Args:
-            key: from `image_key`.
+            key: name of the set, from `image_key`.
             source: the images as they are now, which the set is compared with. Without them a look at the
                 file system has to show what it showed when the set was decoded.
             trust: the data set is not on this machine, so leave out the look.

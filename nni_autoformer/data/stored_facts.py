@@ -32,12 +32,12 @@ class StoredFacts:
 
     Attributes:
         identifiers: names of the images.
-        contents: of the source, taken strictly, as `Contents.to_dict` gives them.
+        contents: contents of the source, taken strictly, as `Contents.to_dict` gives them.
         root: folder that the names are paths below; None where they are not the files' names.
         watched: what else a look at the file system is about: files, and the folder of the class folders.
         taken: when that look was taken, in nanoseconds since 1970.
-        look: its digest, see `contents.look_at`.
-        checksums: for each array those of its parts.
+        look: digest of what the file system says, see `contents.look_at`.
+        checksums: checksums of the parts of each array.
     """
 
     identifiers: list[str]
@@ -71,7 +71,7 @@ class StoredFacts:
         return cls(**content["facts"])
 
     def write(self, place: Path) -> None:
-        """Write the file in a folder, by rename."""
+        """Write the file in a folder atomically."""
         content = dict(vars(self))
         write_json(place / FACTS_FILE, {"checksum": _checksum(content), "facts": content})
 

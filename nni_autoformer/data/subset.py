@@ -19,7 +19,7 @@ def write_subset(source: ImageSource, root: Path, folder: Path, copy: bool) -> N
 
     Args:
         source: images that are files of their own.
-        root: of the data set, which the identifiers start at.
+        root: folder of the data set, which the identifiers start at.
         folder: must not exist yet. Its links are relative if it lies within the root, so that both can be
             moved together.
         copy: copies in place of links.

@@ -31,7 +31,7 @@ class ImageFacts(NamedTuple):
         size: width and height in pixels, as stored.
         turned: it carries an orientation tag that has it turned or mirrored.
         several: it has several frames or pages, of which the first is used.
-        misnamed: its suffix is that of another format.
+        misnamed: whether its suffix is that of another format.
         error: what is wrong with it, as a sentence; empty for nothing.
     """
 

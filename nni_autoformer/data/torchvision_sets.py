@@ -16,8 +16,8 @@ def open_torchvision(entry: TorchvisionSet, root: Path, mode: str, download: boo
     """Open a data set of the table.
 
     Args:
-        entry: of the table.
-        root: where torchvision looks.
+        entry: entry of the table.
+        root: folder that torchvision looks in.
         mode: Pillow's, of the images that are given.
         download: let torchvision fetch what is missing.
 

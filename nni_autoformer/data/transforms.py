@@ -71,7 +71,7 @@ def train_transform(
         color_jitter_prob: share of the images that it changes; None means all.
         grayscale_prob, gaussian_blur_prob: shares of the images that lose their colours, or are blurred.
         interpolation: one of `INTERPOLATIONS`.
-        train_interpolation: as `interpolation`, for training alone, or 'random' for bilinear and bicubic by
+        train_interpolation: the same for training alone, or 'random' for bilinear and bicubic by
             turns.
         mean: per channel, of images scaled to 0..1: the colour that moved images leave behind; None means
             ImageNet's.

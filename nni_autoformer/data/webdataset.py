@@ -89,8 +89,8 @@ class _Shards:
 
     Attributes:
         files: the shards.
-        places: for each image the shard's number, and where in it the image starts and how long it is.
-        names, targets: of the images.
+        places: place of each image: the shard's number, and where in it the image starts and how long it is.
+        names, targets: names and classes of the images.
     """
 
     files: list[str]

@@ -187,7 +187,7 @@ def own_record(record: dict[str, Any]) -> dict[str, Any]:
     knows which record is whose. Where a trial cannot reach it, on another machine, the record is kept.
 
     Args:
-        record: with 'parameter_id' and 'parameters'.
+        record: mapping with 'parameter_id' and 'parameters'.
     """
     import requests
     from nni.common import load
@@ -218,7 +218,7 @@ def tensorboard_folder(output: Path, trial: str) -> Path:
 
     Args:
         output: the trial's output folder.
-        trial: its name.
+        trial: name of the trial.
     """
     folder = output / "tensorboard"
     folder.mkdir(parents=True, exist_ok=True)

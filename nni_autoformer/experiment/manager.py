@@ -15,7 +15,7 @@ class Manager:
     """The manager of a running experiment.
 
     Args:
-        address: of its web server, as in 'http://localhost:8080'.
+        address: address of the web server, as in 'http://localhost:8080'.
     """
 
     def __init__(self, address: str) -> None:

@@ -30,7 +30,7 @@ def run_experiment(
         model_space: a model space, or a trained supernet.
         evaluator: what a trial does.
         strategy: what the trials are.
-        folder: where NNI's logs and state go, under `nni/`.
+        folder: folder of the run; NNI's logs and state go into `nni/` below it.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed. NNI itself would return as if the experiment were complete, and
@@ -62,11 +62,12 @@ def run_trials(
         model_space: a model space; a trained supernet cannot be sent to another process.
         evaluator: what a trial does; importable and traced by NNI.
         strategy: what the trials are.
-        folder: where NNI's logs and state go, under `nni/`.
-        port: of the web UI.
+        folder: folder of the run; NNI's logs and state go into `nni/` below it.
+        port: port of the web UI.
         concurrency: trials at a time.
-        gpus: of this machine, among which the trials are shared out; 0 lets NNI take no account of them.
-        name: in the web UI.
+        gpus: number of GPUs of this machine, among which the trials are shared out; 0 lets NNI take no
+            account of them.
+        name: name in the web UI.
 
     Raises:
         ConfigError: the port is taken, or NNI cannot write to the user's home.

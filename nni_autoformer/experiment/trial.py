@@ -19,7 +19,7 @@ class Trial:
         id: NNI's name of the trial.
         parameters: what the tuner chose, by name; numbers may have passed through JavaScript, which writes
             4.0 as 4.
-        output: where NNI keeps what the trial leaves; its TensorBoard button looks below it.
+        output: folder in which NNI keeps what the trial leaves; its TensorBoard button looks below it.
     """
 
     def __init__(self) -> None:

@@ -31,7 +31,7 @@ SELECTION_FILE = "selection.txt"
 SUPERNET_FILE = "supernet.safetensors"
 RECIPE_FILE = "recipe.yaml"
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @dataclass
@@ -44,7 +44,7 @@ class TrainJob:
         training: the images that are trained on.
         held_out: the images that the search selects by; None for none.
         validation: the images that accuracies are reported on.
-        transforms: of training images and of evaluated ones.
+        transforms: transforms of training images and of evaluated ones.
         facts: what the checkpoint's header says of the run.
         device: where to train.
         loading: how images are loaded, see `Training`.
@@ -78,11 +78,11 @@ class TrainJob:
         """Check everything that can be checked before training.
 
         Args:
-            space: around the data's classes or any number of them.
+            space: search space, with the data's number of classes or another.
             recipe: how to train.
             splits: the data.
-            dataset: its name, for the checkpoint's header.
-            selection: see `hold_out`.
+            dataset: name of the data set, for the checkpoint's header.
+            selection: training images to hold out, see `hold_out`.
             device: where to train.
             more: loading, upkeep and ranks.
 
@@ -171,7 +171,7 @@ class TrainJob:
             network: a single network, with the weights that it starts from; None for the supernet.
 
         Raises:
-            ConfigError: a loss that is no number, a full disk, a damaged state.
+            ConfigError: a loss that is NaN, a full disk, a damaged state.
             Terminated: the process was asked to end.
         """
         from ..training.trainer import train_network, train_supernet
@@ -242,7 +242,7 @@ def hold_out(source: ImageSource, selection: str | None, seed: int) -> tuple[Ima
     Args:
         source: all training images.
         selection: 'N-per-class', a file that lists images, 'none', or None for the default.
-        seed: of the draw.
+        seed: random seed of the draw.
 
     Raises:
         ConfigError: the flag cannot be read, or leaves a class without images to train on.

@@ -8,7 +8,6 @@ import contextlib
 import json
 import os
 import platform
-import shutil
 from collections.abc import Callable, Iterable, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
@@ -21,32 +20,12 @@ from ..errors import ConfigError
 from ..experiment import current_trial
 from ..files import read_json, write_json
 from ..training.ranks import Ranks
+from .old_run import RUN_FILE, holds_run, set_aside, settle
+from .reads import Reads
 from .session import describe_session
 
-RUN_FILE = "run.json"
 LOCK_FILE = ".lock"
 OWNER_FILE = ".owner.json"
-BEFORE = ".before"
-"""Where an old run waits until the new one has a result."""
-
-RETURNING = ".returning"
-"""The same place while the old run is put back."""
-
-WRITTEN = (
-    RUN_FILE,
-    *("recipe.yaml", "selection.txt", "metrics.csv", "training.ckpt", "tensorboard", "ranks", "nni"),
-    *("supernet.safetensors", "supernet-ema.safetensors", "subnet.safetensors", "subnet-ema.safetensors"),
-    *("best.safetensors", "epochs", "checkpoints", "lightning_logs"),
-    *("search.json", "candidates.jsonl", "outcomes.npz", "best.yaml", "candidates.png", "summary.txt"),
-    *("space.yaml", "nni_experiment.json"),
-    *("samples.jsonl", "samples.csv", "samples.png", "sizes.json", "sizes.csv", "pareto.json", "pareto.csv"),
-    *("architectures", "samples.*.jsonl", ".*.tmp"),
-)
-"""What runs write, as patterns; nothing else in a folder is ever removed."""
-
-RESULTS = ("training.ckpt", "search.json", "samples.*.jsonl", "samples.jsonl")
-"""What shows that a run has got somewhere."""
-
 ORPHANS = 30.0
 """Seconds that the loading processes of a killed run may take to notice it; until then they hold its lock."""
 
@@ -66,9 +45,9 @@ class RunFolder:
         path: folder of the run; it need not exist yet.
         job: command of the run: 'train', 'search', 'retrain', ….
         config: what decides the run's result, as JSON values by flag. A resume must have the same.
-        contents: digests and counts of the data and files that the run reads, as JSON values. A resume must
-            find the same, where the run has recorded them.
-        inputs: files that the run reads, which must not lie in a folder that it replaces.
+        reads: images and files that the run reads, by what they are to it. A resume must find the same
+            contents, where the run has recorded them.
+        inputs: files and folders that the run reads, which must not lie in a folder that it replaces.
     """
 
     def __init__(
@@ -76,13 +55,14 @@ class RunFolder:
         path: str | Path,
         job: str,
         config: Mapping[str, Any],
-        contents: Mapping[str, Any] | None = None,
+        reads: Mapping[str, Reads] | None = None,
         inputs: Iterable[str | Path | None] = (),
     ) -> None:
         self.path = Path(path)
         self.job = job
         self.config = jsonable(config)
-        self.contents = jsonable(contents or {})
+        self.reads = dict(reads or {})
+        self._contents: dict[str, Any] = {}
         self.inputs = [Path(entry) for entry in inputs if entry is not None and Path(entry).exists()]
         self._sessions: list[dict[str, Any]] = []
         self._lock: FileLock | None = None
@@ -109,11 +89,11 @@ class RunFolder:
             raise
 
     def _open(self, resume: bool, overwrite: bool) -> bool:
-        self._settle_before()
+        settle(self.path)
         earlier = self._earlier()
         if earlier is not None and overwrite:
             self._require_inputs_elsewhere()
-            self._set_aside()
+            set_aside(self.path)
             earlier = None
         if earlier is not None:
             finished = earlier["status"] == "finished"
@@ -128,6 +108,10 @@ class RunFolder:
             if finished:
                 return True
             self._sessions = list(earlier.get("sessions", []))
+            self._contents = dict(earlier.get("contents", {}))
+        self._contents |= {
+            name: entry.record() for name, entry in self.reads.items() if name not in self._contents
+        }
         self._remove_torn()
         self._sessions.append(describe_session())
         self._write("running")
@@ -142,7 +126,7 @@ class RunFolder:
         if self._lock is None:
             return
         with contextlib.suppress(OSError):  # the next run puts it right
-            self._settle_before()
+            settle(self.path)
         with contextlib.suppress(OSError):
             (self.path / OWNER_FILE).unlink(missing_ok=True)
         self._lock.release()
@@ -196,37 +180,6 @@ class RunFolder:
                     f"{self.path}; give another --output."
                 )
 
-    def _set_aside(self) -> None:
-        """Move what the old run has written out of the new one's way."""
-        before = self.path / BEFORE
-        before.mkdir(exist_ok=True)
-        for entry in self._written():
-            if entry.name != RUN_FILE:
-                os.replace(entry, before / entry.name)
-        os.replace(self.path / RUN_FILE, before / RUN_FILE)  # last: while it is there, the old run is whole
-
-    def _settle_before(self) -> None:
-        """Delete an old run that was set aside if the new one has a result, else put it back; a kill at any
-        moment leaves what the next call goes on with.
-        """
-        before, returning = self.path / BEFORE, self.path / RETURNING
-        if before.is_dir():
-            aside = (before / RUN_FILE).is_file()  # else it was not moved to the end
-            if aside and any(any(self.path.glob(pattern)) for pattern in RESULTS):
-                shutil.rmtree(before)
-                return
-            for entry in self._written() if aside else ():
-                _remove(entry)
-            os.replace(before, returning)
-        if returning.is_dir():
-            for entry in returning.iterdir():
-                os.replace(entry, self.path / entry.name)
-            returning.rmdir()
-
-    def _written(self) -> list[Path]:
-        found = {entry for pattern in WRITTEN for entry in self.path.glob(pattern)}
-        return sorted(found)
-
     def _remove_torn(self) -> None:
         """Remove what a kill in the middle of a write has left, see `files.replacing`."""
         for torn in self.path.rglob(".*.tmp"):
@@ -243,8 +196,7 @@ class RunFolder:
             entries = [entry for entry in self.path.iterdir() if entry.name not in (LOCK_FILE, OWNER_FILE)]
         except OSError as error:
             raise ConfigError(f"--output {shown(self.path)} cannot be written: {error.strerror}.") from None
-        places = (self.path, self.path / BEFORE, self.path / RETURNING)
-        known = any((place / RUN_FILE).is_file() for place in places)
+        known = holds_run(self.path)
         # torn files alone: killed while it wrote its first
         if not known and not all(entry.match(".*.tmp") for entry in entries):
             raise ConfigError(
@@ -258,17 +210,22 @@ class RunFolder:
     def _require_same(self, earlier: Mapping[str, Any]) -> None:
         if earlier["job"] != self.job:
             raise ConfigError(f"{self.path} holds a run of '{earlier['job']}', not of '{self.job}'.")
-        self._compare(earlier["config"], self.config, recorded_only=False)
-        self._compare(earlier.get("contents", {}), self.contents, recorded_only=True)
-
-    def _compare(self, before: Mapping[str, Any], now: Mapping[str, Any], recorded_only: bool) -> None:
-        before_all, now_all = _flat(before), _flat(now)
+        before_all, now_all = _flat(earlier["config"]), _flat(self.config)
         for key in sorted({*before_all, *now_all}):
-            then, here = before_all.get(key), now_all.get(key)
-            if then != here and (key in before_all or not recorded_only):
+            before, now = before_all.get(key), now_all.get(key)
+            if before != now:
                 raise ConfigError(
-                    f"{self.path} cannot be resumed: {key} was {shown(then)} when the run began and is "
-                    f"{shown(here)} now."
+                    f"{self.path} cannot be resumed: {key} was {shown(before)} when the run began and is "
+                    f"{shown(now)} now."
+                )
+        if earlier["status"] == "finished":
+            return
+        for name, before in earlier.get("contents", {}).items():
+            where = f"{self.path / RUN_FILE}: contents.{name}"
+            if name in self.reads and (changes := self.reads[name].changes(before, where)):
+                raise ConfigError(
+                    f"{self.path} cannot be resumed: since the run began the {name} changed: "
+                    f"{', '.join(changes)}. Put it back as it was, or start anew with --overwrite."
                 )
 
     def _write(self, status: str) -> None:
@@ -276,7 +233,7 @@ class RunFolder:
             "job": self.job,
             "status": status,
             "config": self.config,
-            "contents": self.contents,
+            "contents": self._contents,
             "sessions": self._sessions,
         }
         self._save(RUN_FILE, content)
@@ -306,13 +263,6 @@ def _checked(path: Path) -> dict[str, Any]:
     if content["status"] not in ("running", "finished"):
         raise ConfigError(f"{path}: status is {shown(content['status'])}; it should be running or finished.")
     return content
-
-
-def _remove(entry: Path) -> None:
-    if entry.is_dir() and not entry.is_symlink():
-        shutil.rmtree(entry, ignore_errors=True)
-    else:
-        entry.unlink(missing_ok=True)
 
 
 def _is_dead(owner: Mapping[str, Any]) -> bool:

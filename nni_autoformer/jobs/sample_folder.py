@@ -30,12 +30,12 @@ class SampleFolder:
 
     Each process appends its answers to a file of its own and makes sure that they reach the disk, so a kill
     at any moment costs the answer that is being written and no other. `collect` puts all of them into
-    `samples.jsonl`, by rename.
+    `samples.jsonl` atomically.
 
     Args:
-        folder: where the files go; it exists.
+        folder: existing folder that the files go to.
         subnets: what is evaluated.
-        space: of the subnets.
+        space: search space of the subnets.
     """
 
     def __init__(self, folder: str | Path, subnets: Sequence[SampledSubnet], space: SearchSpace) -> None:

@@ -19,6 +19,7 @@ from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of, require_split
+from .reads import ImagesRead, files_read, open_splits
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
@@ -106,7 +107,9 @@ def sample(
             )
 
         job = ranks.main_first(prepared)
-        folder = RunFolder(place, "sample", job.config, inputs=[path, data.folder, selection, *architectures])
+        reads = {"images": ImagesRead(job.source), **files_read(checkpoint=path)}
+        inputs = [path, data.folder, selection, *architectures]
+        folder = RunFolder(place, "sample", job.config, reads, inputs)
 
         def work() -> None:
             job.evaluate(place, ranks)
@@ -203,7 +206,8 @@ class SampleJob:
             SampledSubnet(number, architecture, name)
             for number, (name, architecture) in enumerate([*drawn, *named.items()])
         ]
-        splits = data.open(header.space.model.in_chans, test_only=images.split == "test")
+        test_only = images.split == "test"
+        splits = open_splits(data, header.space.model.in_chans, Ranks.current(), test_only)
         source = images.of(header, splits)
         config = {
             "checkpoint": images.checkpoint,

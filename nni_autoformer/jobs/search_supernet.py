@@ -28,6 +28,7 @@ from ..search.searcher import Searcher
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
+from .reads import ImagesRead, files_read, open_splits
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
@@ -178,7 +179,7 @@ def search(
     opened = Checkpoint(path, expected)
     opened.require_expected()
     header = opened.header
-    source = images.of(header, data.open(header.space.model.in_chans))
+    source = images.of(header, open_splits(data, header.space.model.in_chans))
     searcher = searcher_with(header.space, limits, algorithm)
     trial = current_trial()
     config = {
@@ -192,7 +193,8 @@ def search(
     run = Search(
         opened, images, searcher, evaluation, engine, _reporter(trial, algorithm.population_size), racing
     )
-    folder = RunFolder(place, "search", config, inputs=[path, data.folder, selection])
+    reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
+    folder = RunFolder(place, "search", config, reads, inputs=[path, data.folder, selection])
     found: list[Searched] = []
     fresh = run_once(
         folder,

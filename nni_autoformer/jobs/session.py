@@ -36,7 +36,7 @@ def git_state(folder: Path) -> dict[str, Any] | None:
     """Commit and changed files of the checkout that a folder is in; None if it is not under version control.
 
     Args:
-        folder: of the code.
+        folder: folder of the code.
     """
 
     def git(*words: str) -> str:

@@ -19,8 +19,9 @@ from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
 from .evaluate import Which
 from .preparation import TrainJob, device_of
+from .reads import files_read, open_splits
 from .run_folder import RunFolder, jsonable, place_of, run_once
-from .train_supernet import Trained, files_among, resolved_recipe
+from .train_supernet import Trained, files_among, resolved_recipe, training_reads
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
@@ -140,7 +141,7 @@ def retrain(
 
         return fresh_subnet(chosen, job.space, job.recipe), ["The weights are new."]
 
-    splits = data.open(space.model.in_chans)
+    splits = open_splits(data, space.model.in_chans, Ranks.current())
     facts = {"inherited": None, "supernet_depth": space.max_depth}
     run = SubnetRun("retrain", chosen, space, resolved, data, splits, {}, facts, start, named)
     return _train(run, output, Way(selection, loading, upkeep, device, resume, overwrite))
@@ -194,7 +195,7 @@ def finetune(
     size = img_size_of(img_size, relative_position, header.space.model)
     around = one_point_space(chosen, replace(header.space.model, img_size=size))
     resolved = resolved_recipe(around, "finetune", data, recipe, changes)
-    splits = normalised_as(header, data.open(around.model.in_chans))
+    splits = normalised_as(header, open_splits(data, around.model.in_chans, Ranks.current()))
     way, depth = relative_position or "interpolate", supernet_depth_of(header)
 
     def start(job: TrainJob) -> tuple[Subnet, list[str]]:
@@ -255,7 +256,10 @@ def _train(run: SubnetRun, output: str | Path, way: Way) -> TrainedSubnet:
             job.run(place, network)
 
         inputs = [*run.inputs, data.folder, selection, job.recipe.teacher_checkpoint]
-        folder = RunFolder(place, run.task, config, inputs=inputs)
+        reads = training_reads(run.splits, job, selection) | files_read(
+            checkpoint=run.config.get("checkpoint")
+        )
+        folder = RunFolder(place, run.task, config, reads, inputs)
         fresh = run_once(folder, ranks, work, resume=way.resume, overwrite=way.overwrite)
     return TrainedSubnet(place, place / SUBNET_FILE, fresh)
 

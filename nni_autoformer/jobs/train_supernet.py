@@ -14,10 +14,12 @@ from ..training.ranks import Ranks
 from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
 from .preparation import SUPERNET_FILE, TrainJob, device_of
+from .reads import ImagesRead, Reads, files_read, open_splits
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
+    from ..data import DataSplits
     from ..model import AutoFormer
 
 
@@ -106,8 +108,8 @@ def train(
     space = SearchSpace.load(space)
     data, place = DataSet.of(data), place_of(output)
     resolved = resolved_recipe(space, "train", data, recipe, changes)
-    splits = data.open(space.model.in_chans)
     ranks = Ranks.current()
+    splits = open_splits(data, space.model.in_chans, ranks)
     target = device_of(device, ranks)
     with ranks.connected(cuda=target.type == "cuda"):
         job = TrainJob.prepare(
@@ -130,9 +132,25 @@ def train(
             "processes": ranks.world_size,
         }
         inputs = [*files_among(named), data.folder, job.recipe.teacher_checkpoint]
-        folder = RunFolder(place, "train", config, inputs=inputs)
+        reads = training_reads(splits, job, selection)
+        folder = RunFolder(place, "train", config, reads, inputs)
         fresh = run_once(folder, ranks, lambda: job.run(place), resume=resume, overwrite=overwrite)
     return TrainedSupernet(place, place / SUPERNET_FILE, fresh)
+
+
+def training_reads(splits: DataSplits, job: TrainJob, selection: str | None) -> dict[str, Reads]:
+    """What every training reads.
+
+    Args:
+        splits: images of the data set.
+        job: the training.
+        selection: training images that are held out, as the user has named them.
+    """
+    images: dict[str, Reads] = {"training images": ImagesRead(splits.train)}
+    if job.held_out is None:
+        images["test images"] = ImagesRead(splits.test)
+    files = files_read(selection_list=selection, teacher_checkpoint=job.recipe.teacher_checkpoint)
+    return images | files
 
 
 def files_among(values: Sequence[object]) -> list[str | Path]:

@@ -15,6 +15,7 @@ from ..training.ranks import Ranks
 from ..training.recipe import Recipe
 from .evaluate import Tested, evaluated, images_of
 from .preparation import SUPERNET_FILE, TrainJob, device_of
+from .reads import open_splits
 from .run_folder import RunFolder, place_of, run_once
 from .search_supernet import Search, Searched, write_report
 
@@ -84,7 +85,7 @@ def demo(
         population_size=40, num_mutations=20, num_crossovers=20, generations=5, seed=seed
     )
     evolution, evaluation = Evolution(space, LIMITS, config), Evaluation(device=device)
-    splits = data.open(space.model.in_chans)
+    splits = open_splits(data, space.model.in_chans)
     job = TrainJob.prepare(space, recipe, splits, "digits", SELECTION, device_of(device, Ranks()))
     folder, found = RunFolder(place, "demo", {"recipe": recipe.to_dict()}), []
 

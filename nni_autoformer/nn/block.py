@@ -157,7 +157,7 @@ class TensorAttention:
 
     Args:
         tensors: the plain layer's, under its key names.
-        token_grid: see `Attention`.
+        token_grid: grid of the patches, see `Attention`.
     """
 
     def __init__(self, tensors: Mapping[str, Tensor], token_grid: TokenGrid | None) -> None:
@@ -192,8 +192,8 @@ class TensorBlock:
     Args:
         parts: the tensors of `norm1` and `attn`, of `norm2` and `mlp`, or of all four, each under the part's
             key names. With one pair only that half can run.
-        eps: of the layer norms.
-        token_grid: see `Attention`.
+        eps: epsilon of the layer norms.
+        token_grid: grid of the patches, see `Attention`.
         drop_path: what is done to the branches, the attention's first.
     """
 
@@ -245,7 +245,7 @@ def build_block(
 
     Args:
         embed_dim, num_heads, hidden_features: numbers, or NNI's choices where the layers take these.
-        max_relative_position, token_grid: see `Attention`.
+        max_relative_position, token_grid: grid of the patches, see `Attention`.
         drop_path: probability that a branch is left out while training.
         layers: what the block is made of.
     """
@@ -269,8 +269,9 @@ def build_blocks(
 
     Args:
         architecture: the sizes.
-        max_relative_position, token_grid: see `Attention`.
-        drop_path_rate: of the last layer of the supernet; earlier layers have less, linearly.
+        max_relative_position, token_grid: grid of the patches, see `Attention`.
+        drop_path_rate: stochastic depth of the last layer of the supernet; earlier layers have less,
+            linearly.
         supernet_depth: over how many layers the rate rises; None for the architecture's own.
     """
     rates = drop_path_rates(drop_path_rate, supernet_depth or architecture.depth)

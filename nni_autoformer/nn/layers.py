@@ -17,7 +17,7 @@ def patch_tokens(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
 
     Args:
         images: (batch, in_chans, height, width).
-        weight: of a convolution whose stride is its size, (embed_dim, in_chans, side, side).
+        weight: weight of a convolution whose stride is its size, (embed_dim, in_chans, side, side).
         bias: (embed_dim,).
 
     Returns:

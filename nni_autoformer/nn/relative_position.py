@@ -108,7 +108,7 @@ def build_token_grid(
     """The grid that the layers of a network share.
 
     Args:
-        grid_size, max_relative_position: see `TokenGrid`.
+        grid_size, max_relative_position: sizes of the grid, see `TokenGrid`.
         relative_position: False for a network without relative position, which needs no grid.
     """
     return TokenGrid(grid_size, max_relative_position) if relative_position else None

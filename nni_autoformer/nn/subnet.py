@@ -24,10 +24,11 @@ class Subnet(nn.Module):
     Args:
         architecture: the sizes.
         model: the network around them.
-        drop_path_rate: of the last layer of the supernet; earlier layers have less, linearly.
+        drop_path_rate: stochastic depth of the last layer of the supernet; earlier layers have less,
+            linearly.
         supernet_depth: over how many layers the rate rises. The published code does not rescale it to the
             subnet's own depth, which is what None does.
-        token_grid: of the patches, when it is built already.
+        token_grid: grid of the patches, when it is built already.
     """
 
     def __init__(

@@ -48,7 +48,7 @@ class Result:
     Attributes:
         top1: accuracy in percent.
         costs: counts of the network by the names in `complexity.COSTS`, where they are known.
-        name: of the network; empty for one of many subnets.
+        name: name of the network; empty for one of many subnets.
         family: networks of one family are joined by a line.
         given: the user asked for this one by name.
     """
@@ -65,8 +65,8 @@ class Series:
     """Results from one place.
 
     Attributes:
-        label: for the legend.
-        results: in the place's order, at least one.
+        label: text for the legend.
+        results: at least one result, in the place's order.
         kind: 'search', 'sample' or 'table'.
         split: the images that accuracies are on, if the place says so: 'selection' or 'test'.
     """

@@ -67,9 +67,9 @@ def sample_text(
 
     Args:
         rows: all answers.
-        best: of each size, see `best_of_sizes`.
+        best: best subnet of each size, see `best_of_sizes`.
         front: the rows of the Pareto front.
-        space: of the subnets.
+        space: search space of the subnets.
         n: how many random ones were asked for.
     """
     random = [row["top1"] for row in rows if row["origin"] == "random"]

@@ -1,1 +1,3 @@
-"""The search: an evolution that asks and is told, and NNI's evaluator and strategy around it."""
+"""The search: searchers that propose, a ledger of what became of it, and NNI's evaluator and strategy around
+them.
+"""

@@ -12,6 +12,7 @@ from torch import Tensor
 from ..data.cache import DecodedImages
 from ..data.pixels import normalise
 from ..devices import AUTOCAST
+from ..errors import ConfigError
 from .batch_size import PLAIN, Batches
 
 
@@ -44,27 +45,31 @@ def measure(
     """Evaluate a network on all images.
 
     Args:
-        network: from normalised images (batch, channels, height, width) to logits; on `device`, in evaluation
-            mode.
+        network: module from normalised images (batch, channels, height, width) to logits; on `device`, in
+            evaluation mode.
         images: 8-bit images and their classes.
         mean, std: per channel, of images scaled to 0..1.
         batch_size: images per forward pass.
-        device: where the network is.
+        device: device that the network is on.
         precision: 'fp32', or 'bf16' or 'fp16' for automatic mixed precision.
         on_batch: called after each batch with its number of images, and a function that gives how many images
             were right so far; calling that waits for the device.
+
+    Raises:
+        ConfigError: the network's logits are not finite, so it has no accuracy.
     """
     device = torch.device(device)
     dtype = AUTOCAST[precision]
     # counted on the device: reading a number back for every batch would make it wait
-    first = torch.zeros((), dtype=torch.int64, device=device)
-    five = torch.zeros_like(first)
+    first, five, finite = counts = torch.zeros(3, dtype=torch.int64, device=device)
 
     def step(start: int, end: int) -> None:
         batch = images.images[start:end].to(device, non_blocking=True)
-        right = named_right(network(normalise(batch, mean, std)), images.targets[start:end])
+        logits = network(normalise(batch, mean, std))
+        right = named_right(logits, images.targets[start:end])
         first.add_(right[:, 0].sum())
         five.add_(right.sum())
+        finite.add_(are_finite(logits).sum())
         if on_batch is not None:
             on_batch(end - start, first.item)
 
@@ -72,7 +77,26 @@ def measure(
     batches = batch_size if isinstance(batch_size, Batches) else Batches(batch_size)
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         batches.run(step, 0, total)
-    return Accuracy(100 * first.item() / total, 100 * five.item() / total, total)
+    right, among_five, told = counts.tolist()
+    if told < total:
+        raise ConfigError(no_accuracy("the network's", precision))
+    return Accuracy(100 * right / total, 100 * among_five / total, total)
+
+
+def are_finite(logits: Tensor) -> Tensor:
+    """Which images have logits that are all finite numbers: (batch, num_classes) to (batch,) bool."""
+    return logits.isfinite().all(dim=-1)
+
+
+def no_accuracy(whose: str, precision: str) -> str:
+    """The sentence about logits that name no class.
+
+    Args:
+        whose: network that they are of, in the genitive.
+        precision: what was computed in.
+    """
+    advice = "; --precision bf16 or fp32 may help" if precision == "fp16" else ""
+    return f"{whose} logits are NaN or infinite, so it has no accuracy{advice}."
 
 
 def named_right(logits: Tensor, targets: Tensor) -> Tensor:

@@ -40,7 +40,7 @@ def algorithm_of(name: str, source: str = "--algorithm") -> type[GenerationalSea
 
     Args:
         name: name of the algorithm.
-        source: where it was written, for the error message.
+        source: flag or key that named it, for the error message.
 
     Raises:
         ConfigError: there is no such algorithm.

@@ -31,7 +31,7 @@ def auto_batch_size(architecture: Architecture, model: ModelConfig, device: torc
     Args:
         architecture: the largest subnet that is evaluated.
         model: the network around it.
-        device: where.
+        device: device that the subnets run on.
     """
     if device.type == "cuda":
         budget, most = torch.cuda.mem_get_info(device)[0] // 2, MOST

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-import zipfile
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,9 @@ from typing import Any
 import numpy as np
 
 from ..architecture import Architecture
-from ..files import replacing
+from ..files import replacing, told_when_full
+
+ARRAYS = ("first", "five", "seen", "stopped", "broken")
 
 
 class Correctness:
@@ -27,6 +29,7 @@ class Correctness:
             subnet has not been evaluated.
         seen: (subnets,) images evaluated, from the first one on.
         stopped: (subnets,) bool: has lost its race.
+        broken: (subnets,) bool: has logits that are not finite, so it has no accuracy.
     """
 
     def __init__(self, images: int, setting: Mapping[str, Any] | None = None) -> None:
@@ -36,6 +39,7 @@ class Correctness:
         self.five = np.zeros((0, images), dtype=bool)
         self.seen = np.zeros(0, dtype=np.int64)
         self.stopped = np.zeros(0, dtype=bool)
+        self.broken = np.zeros(0, dtype=bool)
 
     def rows(self, architectures: Sequence[Architecture]) -> np.ndarray:
         """The rows of these subnets; new ones are added."""
@@ -43,7 +47,7 @@ class Correctness:
         new = [architecture for architecture in architectures if architecture not in known]
         known |= {architecture: len(known) + i for i, architecture in enumerate(new)}
         self.architectures += new
-        for name in ("first", "five", "seen", "stopped"):
+        for name in ARRAYS:
             values = getattr(self, name)
             fresh = np.zeros((len(new), *values.shape[1:]), values.dtype)
             setattr(self, name, np.concatenate((values, fresh)))
@@ -53,7 +57,7 @@ class Correctness:
         """Forget all other subnets."""
         kept = [row for row, known in enumerate(self.architectures) if known in architectures]
         self.architectures = [self.architectures[row] for row in kept]
-        for name in ("first", "five", "seen", "stopped"):
+        for name in ARRAYS:
             setattr(self, name, getattr(self, name)[kept])
 
     def shares(self, row: int) -> tuple[float, float, int]:
@@ -61,10 +65,22 @@ class Correctness:
         seen = int(self.seen[row])
         return 100 * int(self.first[row].sum()) / seen, 100 * int(self.five[row].sum()) / seen, seen
 
+    def open_rows(self, rows: np.ndarray) -> np.ndarray:
+        """Those that still have images to see."""
+        return rows[(self.seen[rows] < self.images) & ~self.stopped[rows] & ~self.broken[rows]]
+
     def save(self, path: Path) -> None:
-        """Write all of it, by rename."""
-        facts = {"setting": self.setting, "architectures": [a.to_dict() for a in self.architectures]}
-        with replacing(path) as temporary, open(temporary, "wb") as file:
+        """Write all of it, atomically.
+
+        Raises:
+            ConfigError: the disk is full, or cannot be written.
+        """
+        facts = {
+            "setting": self.setting,
+            "architectures": [a.to_dict() for a in self.architectures],
+            "digest": self._digest(),
+        }
+        with told_when_full(path), replacing(path) as temporary, open(temporary, "wb") as file:
             np.savez(
                 file,
                 facts=np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
@@ -72,22 +88,39 @@ class Correctness:
                 five=np.packbits(self.five, axis=1),
                 seen=self.seen,
                 stopped=self.stopped,
+                broken=self.broken,
             )
 
     def load(self, path: Path) -> bool:
-        """Take what a file of the same setting holds; False if there is none that can be read."""
+        """Take what a file of the same setting holds; False if there is none that is whole. Then all is
+        evaluated again, with the same result.
+        """
+        found = Correctness(self.images, self.setting)
         try:
             with np.load(path, allow_pickle=False) as file:
                 facts = json.loads(file["facts"].tobytes())
                 if facts["setting"] != json.loads(json.dumps(self.setting)):
                     return False
-                first, five = (
-                    np.unpackbits(file[name], axis=1, count=self.images).astype(bool)
-                    for name in ("first", "five")
-                )
-                seen, stopped = file["seen"], file["stopped"]
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+                found.architectures = [Architecture.from_dict(values) for values in facts["architectures"]]
+                for name in ("first", "five"):
+                    packed = file[name]
+                    setattr(found, name, np.unpackbits(packed, axis=1, count=self.images).astype(bool))
+                for name in ("seen", "stopped", "broken"):
+                    setattr(found, name, file[name])
+            if facts["digest"] != found._digest():
+                return False
+        except Exception:  # whatever a damaged archive makes numpy, zipfile and json say
             return False
-        self.architectures = [Architecture.from_dict(values) for values in facts["architectures"]]
-        self.first, self.five, self.seen, self.stopped = first, five, seen, stopped
+        self.architectures = found.architectures
+        for name in ARRAYS:
+            setattr(self, name, getattr(found, name))
         return True
+
+    def _digest(self) -> str:
+        """Of all that a file keeps; an archive notices damage to its members, not to its own tables."""
+        found = hashlib.sha256(json.dumps([a.to_dict() for a in self.architectures]).encode())
+        for name in ARRAYS:
+            values = getattr(self, name)
+            found.update(f"{name} {values.dtype} {values.shape}".encode())
+            found.update(np.ascontiguousarray(values).data)
+        return found.hexdigest()

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
+from numbers import Integral, Real
 from pathlib import Path
 from typing import Any
 
 from ..architecture import Architecture
+from ..config import shown
 from ..errors import ConfigError
 from .folder import SearchFolder
 from .ledger import Candidate, Entry, Ledger, Status
 from .searcher import Answer, Searcher
+
+_logger = logging.getLogger("nni.autoformer")
 
 RETRIES = 2
 """How often a failing trial is run again before its candidate is given up."""
@@ -30,11 +36,12 @@ class SearchDriver:
 
     Args:
         searcher: what proposes.
-        folder: where the state goes after every answer, by rename; None keeps it in memory.
+        folder: folder that the state is written to after every answer; None keeps it in memory.
         retries: how often a failing trial is run again before its candidate is given up.
         on_answer: called after every answer.
         remember_proposals: write the state after every proposal too: trials that outlive this process, as
             NNI's do, are then known after a resume.
+        contents: digests of what candidates are evaluated with, see `SearchFolder`.
     """
 
     def __init__(
@@ -44,11 +51,12 @@ class SearchDriver:
         retries: int = RETRIES,
         on_answer: Callable[[Any], Any] | None = None,
         remember_proposals: bool = False,
+        contents: Mapping[str, str] | None = None,
     ) -> None:
-        if retries < 0:
-            raise ConfigError(f"--retries is {retries}; it should be 0 or more.")
+        if type(retries) is not int or retries < 0:
+            raise ConfigError(f"--retries is {retries}; it should be a whole number, 0 or more.")
         self.searcher = searcher
-        self.folder = None if folder is None else SearchFolder(folder, searcher)
+        self.folder = None if folder is None else SearchFolder(folder, searcher, contents)
         self.retries = retries
         self.on_answer = on_answer
         self.remember_proposals = remember_proposals
@@ -84,15 +92,22 @@ class SearchDriver:
             return self.ledger.start(entry.candidate.number)
 
     def answer(self, candidate: Candidate, metric: float | Mapping[str, Any]) -> bool:
-        """Take a trial's result; False if its candidate had an answer already.
+        """Take a trial's result; False if its candidate had an answer already. A result that is no finite
+        number gives the candidate up: another trial of it would report the same.
 
         Args:
             candidate: what was evaluated.
             metric: the accuracy, or a mapping with it under 'default' and whatever else was measured.
         """
         details = dict(metric) if isinstance(metric, Mapping) else {"default": metric}
-        accuracy = float(details.pop("default"))
-        return self._take(candidate, lambda number: self.ledger.tell(number, accuracy, details))
+        accuracy, kept = _number(details.pop("default", None)), _plain(details)
+        if accuracy is None:
+            _logger.warning(
+                "Candidate %d is given up: its result is %s, and it should be a finite number.",
+                *(candidate.number, shown(repr(metric))),
+            )
+            return self._take(candidate, self.ledger.fail)
+        return self._take(candidate, lambda number: self.ledger.tell(number, accuracy, kept))
 
     def stopped(self, candidate: Candidate, details: Mapping[str, Any]) -> bool:
         """Take that a candidate was stopped early; False if it had an answer already.
@@ -101,7 +116,7 @@ class SearchDriver:
             candidate: what was evaluated.
             details: what was measured until then.
         """
-        return self._take(candidate, lambda number: self.ledger.stop(number, details))
+        return self._take(candidate, lambda number: self.ledger.stop(number, _plain(details)))
 
     def _take(self, candidate: Candidate, write: Callable[[int], Entry]) -> bool:
         with self._lock:
@@ -158,3 +173,28 @@ class SearchDriver:
             f"every trial has failed ({self.ledger.failed} candidates, {1 + self.retries} times each); "
             f"the first one's error: {trial_error or 'it left none'}"
         )
+
+
+def _number(value: Any) -> float | None:
+    """A finite number; None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, Any]:
+    """What a trial has measured, as values that JSON has: numbers that are not finite become null, and what
+    is neither number nor text is left out.
+    """
+    plain: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, (bool, str)) or value is None:
+            plain[str(name)] = value
+        elif isinstance(value, Integral):
+            plain[str(name)] = int(value)
+        elif isinstance(value, Real):
+            plain[str(name)] = _number(value)
+    return plain

@@ -50,11 +50,15 @@ class GenerationEngine(Middleware):
     Args:
         engine: NNI's engine.
         generations: evaluates.
+
+    Attributes:
+        error: why the first model failed that has; empty if none has.
     """
 
     def __init__(self, engine: SequentialExecutionEngine, generations: Generations) -> None:
         super().__init__(engine)
         self.generations = generations
+        self.error = ""
 
     def submit_models(self, *models: ExecutableModelSpace) -> None:
         """Evaluate models, and answer for each in their order, as long as the budget lasts.
@@ -81,6 +85,10 @@ class GenerationEngine(Middleware):
             self._answer(model, verdict)
 
     def _answer(self, model: ExecutableModelSpace, verdict: Verdict) -> None:
+        if verdict.status is Status.FAILED:
+            self._note(verdict.error)
+            self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Failed))
+            return
         metric = {"default": verdict.accuracy.top1, **asdict(verdict.accuracy)}
         if verdict.status is Status.STOPPED:
             self.dispatch_model_event(IntermediateMetricEvent(model, metric))
@@ -88,6 +96,10 @@ class GenerationEngine(Middleware):
             return
         self.dispatch_model_event(FinalMetricEvent(model, metric))
         self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
+
+    def _note(self, error: str) -> None:
+        _logger.error("A model has failed: %s", error)
+        self.error = self.error or error
 
     def _abandon(self, models: Iterable[ExecutableModelSpace], error: BaseException) -> None:
         """Tell the end of all models, and raise the error unless NNI's configuration says to survive it."""
@@ -100,6 +112,7 @@ class GenerationEngine(Middleware):
         if not survives:
             raise error
         _logger.error("The models have failed.", exc_info=error)
+        self.error = self.error or f"{type(error).__name__}: {error}"
 
     # What NNI's engine does
 

@@ -68,7 +68,7 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
     """The search: `ask` for candidates, `tell` their accuracies, until `ask` says `Answer.DONE`.
 
     Args:
-        space: where to search.
+        space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs.
 

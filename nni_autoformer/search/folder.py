@@ -9,13 +9,23 @@ from pathlib import Path
 from typing import Any
 
 from ..complexity import cost_rows, costs_of
-from ..files import read_json, write_text
+from ..errors import ConfigError
+from ..files import append_line, told_when_full, write_text
 from .ledger import Entry, Status
 from .searcher import Searcher
+from .state_file import read_state, write_state
 
 STATE_FILE = "search.json"
 CANDIDATES_FILE = "candidates.jsonl"
 BEST_FILE = "best.yaml"
+
+
+CONTENTS = {
+    "checkpoint": "the supernet's file",
+    "supernet": "the supernet's weights",
+    "images": "the selection images",
+}
+"""What accuracies depend on beside the setting of a search, in words."""
 
 
 class SearchFolder:
@@ -23,36 +33,59 @@ class SearchFolder:
 
     The state is written by rename after every answer, or after all answers that come `together`, so a search
     that is killed goes on from its last answer. The list of candidates is appended to; after a resume it is
-    written again from the state, which is the newer one.
+    written again from the state, which is the newer one. When the disk is full, a sentence says so, and the
+    files are as they were.
 
     Args:
-        folder: where the files go; made if it is missing.
+        folder: folder of the files; made if it is missing.
         searcher: the search, whose ledger is written.
+        contents: digests of what candidates are evaluated with, by the names in `CONTENTS`; a resume must
+            find the same, where the search has recorded them.
     """
 
-    def __init__(self, folder: str | Path, searcher: Searcher) -> None:
+    def __init__(
+        self, folder: str | Path, searcher: Searcher, contents: Mapping[str, str] | None = None
+    ) -> None:
         self.folder = Path(folder)
         self.searcher = searcher
+        self.contents = dict(contents or {})
         self._together = False
 
     def resume(self) -> bool:
         """Continue what the folder holds, if it holds a search; True if so.
 
         Raises:
-            ConfigError: the state cannot be read, or is of another search.
+            ConfigError: the state cannot be read, is damaged or of another search, or what candidates were
+                evaluated with has changed.
         """
-        path = self.folder / STATE_FILE
+        path, listed = self.folder / STATE_FILE, self.folder / CANDIDATES_FILE
         if not path.is_file():
             # killed in its first generation, whose answers are listed before the state is written
-            (self.folder / CANDIDATES_FILE).unlink(missing_ok=True)
+            with told_when_full(listed):
+                listed.unlink(missing_ok=True)
             return False
-        state = read_json(path)
-        self.searcher.load_state_dict(state["evolution"])
+        state = read_state(path)
+        self._require_same(path, state.get("contents", {}))
+        try:
+            self.searcher.load_state_dict(state["evolution"])
+        except ConfigError as error:
+            raise ConfigError(f"{path}: {error}") from None
         for number, details in state["details"].items():
             self.searcher.ledger[int(number)].details = details
         rows = [self._row(entry) for entry in self.searcher.ledger if entry.status.answered]
-        write_text(self.folder / CANDIDATES_FILE, "".join(json.dumps(row) + "\n" for row in rows))
+        with told_when_full(listed):
+            write_text(listed, "".join(json.dumps(row) + "\n" for row in rows))
         return True
+
+    def _require_same(self, path: Path, before: Mapping[str, str]) -> None:
+        mine = {**before, **self.contents}
+        if changed := [CONTENTS.get(name, name) for name in before if mine[name] != before[name]]:
+            raise ConfigError(
+                f"{path}: the search cannot be resumed, because this is no longer what it began with: "
+                f"{', '.join(changed)}. New candidates could not be compared with the earlier ones; put back "
+                "what was there, or begin a new search."
+            )
+        self.contents = mine
 
     def record(self, entry: Entry) -> None:
         """Store an answer that the ledger has just got."""
@@ -76,18 +109,18 @@ class SearchFolder:
             self.save()
 
     def save(self) -> None:
-        """Write the state, by rename."""
+        """Write the state atomically."""
         if self._together:
             return
         ledger = self.searcher.ledger
         details = {str(entry.candidate.number): entry.details for entry in ledger if entry.details}
-        state = {"evolution": self.searcher.state_dict(), "details": details}
-        # in one line: Python indents ten times slower, and this is written after every answer
-        write_text(self.folder / STATE_FILE, json.dumps(state) + "\n")
+        state = {"evolution": self.searcher.state_dict(), "details": details, "contents": self.contents}
+        write_state(self.folder / STATE_FILE, state)
 
     def _append(self, row: Mapping[str, Any]) -> None:
-        with open(self.folder / CANDIDATES_FILE, "a", encoding="utf-8") as file:
-            file.write(json.dumps(row) + "\n")
+        listed = self.folder / CANDIDATES_FILE
+        with told_when_full(listed):
+            append_line(listed, json.dumps(row))
 
     def write_best(self) -> None:
         """Write the best architecture as YAML, with what is known of it at the top."""
@@ -101,7 +134,8 @@ class SearchFolder:
             f"{accuracy:.2f} % on the selection images,\n"
             f"{costs} (candidate {candidate.number})."
         )
-        candidate.architecture.to_yaml(self.folder / BEST_FILE, comment)
+        with told_when_full(self.folder / BEST_FILE):
+            candidate.architecture.to_yaml(self.folder / BEST_FILE, comment)
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         candidate = entry.candidate

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ from ..data.pixels import normalise
 from ..devices import AUTOCAST
 from ..files import digest
 from ..model import AutoFormer
-from .accuracy import Accuracy, named_right
+from .accuracy import Accuracy, are_finite, named_right, no_accuracy
 from .batch_size import Batches
 from .correctness import Correctness
 from .ledger import Status
@@ -45,12 +45,14 @@ class Verdict:
     """What has become of a candidate.
 
     Attributes:
-        status: done, or stopped.
-        accuracy: on the images that it has seen: all of them, unless it was stopped.
+        status: done, stopped, or failed: its logits are not finite, so it has no accuracy.
+        accuracy: on the images that it has seen: all of them, if it is done.
+        error: why it failed.
     """
 
     status: Status
     accuracy: Accuracy
+    error: str = ""
 
 
 class Generations:
@@ -64,9 +66,10 @@ class Generations:
         supernet: a trained supernet; is moved to the evaluator's device and set to evaluation mode.
         evaluator: the images, and where and how to compute.
         searcher: the search; knows the best so far.
-        folder: where outcomes are saved; None keeps them in memory.
+        folder: folder that outcomes are saved in; None keeps them in memory.
         racing: stop candidates early; None evaluates each on all images.
         progress: show a bar per generation.
+        contents: digests of supernet and images; outcomes on others are not read.
     """
 
     def __init__(
@@ -77,6 +80,7 @@ class Generations:
         folder: Path | None = None,
         racing: Racing | None = None,
         progress: bool = True,
+        contents: Mapping[str, str] | None = None,
     ) -> None:
         self.evaluator, self.searcher, self.racing = evaluator, searcher, racing
         self._slices = Slices(supernet.to(evaluator.device).eval())
@@ -90,6 +94,7 @@ class Generations:
             len(images),
             {
                 "images": digest([*images.identifiers, *map(str, images.targets.tolist())]),
+                "contents": dict(contents or {}),
                 "precision": evaluator.precision,
                 "racing": None if racing is None else asdict(racing) | {"seed": seed},
             },
@@ -113,7 +118,7 @@ class Generations:
         best_rows, rows = self.outcomes.rows(best), self.outcomes.rows(architectures)
         self._slices.forget_unused()
         self._finish(best_rows, "evaluate the best again")  # the folder may have lost them
-        if len(self._open(rows)):
+        if len(self.outcomes.open_rows(rows)):
             if self.racing is None:
                 self._finish(rows, f"generation {generation}")
             else:
@@ -132,14 +137,18 @@ class Generations:
 
     def _verdict(self, row: int) -> Verdict:
         status = Status.STOPPED if self.outcomes.stopped[row] else Status.DONE
-        return Verdict(status, Accuracy(*self.outcomes.shares(row)))
+        if self.outcomes.broken[row]:
+            status = Status.FAILED
+        accuracy = Accuracy(*self.outcomes.shares(row))
+        return Verdict(status, accuracy, self._error(row) if status is Status.FAILED else "")
 
-    def _open(self, rows: np.ndarray) -> np.ndarray:
-        outcomes = self.outcomes
-        return rows[(outcomes.seen[rows] < outcomes.images) & ~outcomes.stopped[rows]]
+    def _error(self, row: int) -> str:
+        number = self.searcher.ledger.find(self.outcomes.architectures[row])
+        whose = "a candidate's" if number is None else f"candidate {number.candidate.number}'s"
+        return no_accuracy(whose, self.evaluator.precision)
 
     def _finish(self, rows: np.ndarray, description: str) -> None:
-        rows = self._open(rows)
+        rows = self.outcomes.open_rows(rows)
         with self._bar(rows, description) as bar:
             self._advance(rows, self.outcomes.images, bar)
 
@@ -147,10 +156,10 @@ class Generations:
         """Race on; looks that a killed search has had already stop nobody a second time."""
         outcomes = self.outcomes
         judge = Race(racing, self.searcher.keep, outcomes.images, outcomes.first[best])
-        with self._bar(self._open(rows), f"generation {generation}") as bar:
+        with self._bar(outcomes.open_rows(rows), f"generation {generation}") as bar:
             for look in racing.looks(outcomes.images):
-                active = rows[~outcomes.stopped[rows]]
-                self._advance(active, look, bar)
+                self._advance(outcomes.open_rows(rows), look, bar)
+                active = rows[~outcomes.stopped[rows] & ~outcomes.broken[rows]]
                 if look == outcomes.images:
                     break
                 lost = active[judge.losers(outcomes.first[active, :look])]
@@ -186,7 +195,7 @@ class Generations:
         evaluator, images = self.evaluator, self.evaluator.images
         device, dtype = evaluator.device, AUTOCAST[evaluator.precision]
         # marked on the device, and read back once: reading for every batch would make it wait
-        right = torch.zeros(2, len(rows), stop - start, dtype=torch.bool, device=device)
+        marks = torch.zeros(3, len(rows), stop - start, dtype=torch.bool, device=device)
 
         def step(first: int, end: int) -> None:
             chosen = slice(first, end) if self._order is None else self._order[first:end]
@@ -194,13 +203,15 @@ class Generations:
             targets = images.targets[chosen].to(device, non_blocking=True)
             for number, logits in subnets.logits(normalise(batch, evaluator.mean, evaluator.std)):
                 named = named_right(logits, targets)
-                right[0, number, first - start : end - start] = named[:, 0]
-                right[1, number, first - start : end - start] = named.any(dim=-1)
+                part = marks[:, number, first - start : end - start]
+                part[0], part[1], part[2] = named[:, 0], named.any(dim=-1), are_finite(logits)
             bar.update((end - first) * len(rows))
 
         with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
             self._batches.run(step, start, stop)
-        self.outcomes.first[rows, start:stop], self.outcomes.five[rows, start:stop] = right.cpu().numpy()
+        outcomes, (right, among_five, finite) = self.outcomes, marks.cpu().numpy()
+        outcomes.first[rows, start:stop], outcomes.five[rows, start:stop] = right, among_five
+        outcomes.broken[rows] |= ~finite.all(axis=1)
 
     def _save(self) -> None:
         self._saved = time.monotonic()

@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
+from ..config import shown
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -50,7 +51,7 @@ class GenerationalSearch(ABC, Generic[Config]):
     """A `Searcher` that proposes generation by generation; no subnet twice, none outside of the limits.
 
     Args:
-        space: where to search.
+        space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs; a dataclass.
 
@@ -248,11 +249,14 @@ class GenerationalSearch(ABC, Generic[Config]):
                 f"the search cannot be resumed: the algorithm was {others} and is {self.algorithm} now."
             )
         for part, values in mine.items():
+            before = theirs.get(part, {})
             for key, value in values.items():
-                if theirs[part].get(key) != value:
+                if before.get(key) != value:
                     raise ConfigError(
-                        f"the search cannot be resumed: {part}.{key} was {theirs[part].get(key)} and is "
-                        f"{value} now."
+                        f"the search cannot be resumed: {part}.{key} was {shown(before.get(key))} and is "
+                        f"{shown(value)} now."
                     )
-        self._generation, self._closed = state["generation"], state["closed"]
-        self.ledger = Ledger.from_state(state["candidates"])
+        ledger = Ledger.from_state(state["candidates"])
+        for entry in ledger:
+            self.space.require(entry.candidate.architecture, f"candidate {entry.candidate.number}")
+        self._generation, self._closed, self.ledger = state["generation"], state["closed"], ledger

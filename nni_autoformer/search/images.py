@@ -25,7 +25,7 @@ class EvaluationImages:
 
     Attributes:
         checkpoint: the supernet; its list of held-out images lies beside it.
-        dataset: its name, see `data.open_data`.
+        dataset: name of the data set, see `data.open_data`.
         data: folder of the images.
         split: 'selection', or 'test'.
         selection: 'N-per-class' or a file in place of the checkpoint's own list.
@@ -73,7 +73,7 @@ class EvaluationImages:
         """The images, decoded: from the store if it holds them.
 
         Args:
-            header: of the checkpoint.
+            header: header of the checkpoint.
             progress: the description of a progress bar.
             source: the images, when the caller has looked at the data set already: what the store holds is
                 compared with them. A trial gives None, and does without the libraries that read the data set

@@ -55,7 +55,7 @@ class Entry:
 
     Attributes:
         candidate: the proposal.
-        status: where it stands.
+        status: status of the candidate.
         accuracy: what it ranks by, in percent; None unless it is done.
         details: whatever else was measured, as JSON values.
         attempts: trials of it that have failed in this process.
@@ -172,11 +172,11 @@ class Ledger:
             details: whatever else was measured.
 
         Raises:
-            ValueError: there is no such candidate, it has an answer already, or the accuracy is no number.
+            ValueError: there is no such candidate, it has an answer already, or the accuracy is NaN.
         """
         entry = self._unanswered(number)
         if math.isnan(accuracy):
-            raise ValueError(f"The accuracy of candidate {number} is not a number.")
+            raise ValueError(f"The accuracy of candidate {number} is NaN.")
         entry.accuracy, entry.details = float(accuracy), dict(details or {})
         return self._move(entry, Status.DONE)
 
@@ -198,7 +198,7 @@ class Ledger:
     def _unanswered(self, number: int) -> Entry:
         entry = self[number]
         if entry.status.answered:
-            raise ValueError(f"Candidate {number} has been told already.")
+            raise ValueError(f"Candidate {number} has an answer already.")
         return entry
 
     def _move(self, entry: Entry, status: Status) -> Entry:

@@ -28,7 +28,7 @@ class Limits(Mapping[str, Range]):
         limits: limits by name, `min_COST` or `max_COST` for a cost in `complexity.COSTS`; None is no limit.
 
     Raises:
-        ConfigError: there is no such limit, or a value is no finite number.
+        ConfigError: there is no such limit, or a value is NaN or infinite.
     """
 
     def __init__(self, **limits: float | None) -> None:

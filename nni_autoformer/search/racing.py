@@ -54,8 +54,8 @@ class Racing:
     """How a search races.
 
     Attributes:
-        confidence: of a comparison, over all looks: a rival that is not better is called better with a
-            probability of at most 1 - confidence.
+        confidence: confidence of a comparison, over all looks: a rival that is not better is called better
+            with a probability of at most 1 - confidence.
     """
 
     confidence: float = 0.95
@@ -97,7 +97,7 @@ class Race:
     Args:
         racing: the confidence.
         keep: k, how many of the best have to stay.
-        images: of the whole set.
+        images: number of images of the whole set.
         incumbents: which of the images each of the best k before the generation names right, (up to k,
             images) bool; known for the whole set.
     """
@@ -141,7 +141,7 @@ def needed(differing: int | np.ndarray, seen: int, images: int, error: float) ->
     Args:
         differing: images among those seen that exactly one of the two names right; of any shape.
         seen: images seen.
-        images: of the whole set.
+        images: number of images of the whole set.
         error: largest probability of the verdict if the rival is not better.
 
     Returns:
@@ -194,7 +194,7 @@ def race(right: np.ndarray, racing: Racing, keep: int, incumbents: np.ndarray | 
         right: (candidates, images) bool, in the order of the race.
         racing: the confidence.
         keep: how many of the best have to stay.
-        incumbents: see `Race`.
+        incumbents: what is known of the best so far, see `Race`.
 
     Returns:
         (candidates,) numbers of images; those below the whole set have been stopped.

@@ -40,7 +40,7 @@ class RandomSearch(GenerationalSearch[RandomConfig]):
     """The search: `ask` for candidates, `tell` their accuracies, until `ask` says `Answer.DONE`.
 
     Args:
-        space: where to search.
+        space: space that is searched.
         limits: what a subnet may cost.
         config: how many subnets are drawn.
 

@@ -59,7 +59,7 @@ def draw_subnets(
         space: the space.
         count: how many.
         limits: what a subnet may cost.
-        seed: of all draws.
+        seed: random seed of all draws.
 
     Returns:
         `count` subnets, or all that are within the limits if a small space has fewer.
@@ -138,7 +138,7 @@ def round_step(width: float, largest: float) -> float:
     """The smallest of 1, 2, 2.5, 5 and 10 times a power of ten that is not below a width.
 
     Args:
-        width: above 0, or 0 for a range that is one point.
+        width: width of the range, above 0, or 0 for one that is a point.
         largest: gives a step in that case.
     """
     width = width or largest / 10

@@ -54,8 +54,8 @@ class SharedForward:
     """Subnets of a trained supernet, to be run together in inference mode.
 
     Args:
-        slices: of the supernet, which is in evaluation mode and on its device. Only the reordered qkv weights
-            take memory, once per layer, embedding size and number of heads.
+        slices: slices of the supernet, which is in evaluation mode and on its device. Only the reordered qkv
+            weights take memory, once per layer, embedding size and number of heads.
         architectures: the subnets.
 
     Raises:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,8 @@ from ..architecture import Architecture
 from ..errors import ConfigError
 from ..experiment import fixes
 from ..experiment.manager import Manager
+from ..model import AutoFormer
+from .digests import digest_of_images, digest_of_weights
 from .driver import RETRIES, SearchDriver
 from .engine import GenerationEngine, StoppedEarly
 from .evaluator import SubnetEvaluator, supernet_of
@@ -48,13 +50,15 @@ class EvolutionStrategy(Strategy):
 
     Args:
         evolution: what proposes: an `Evolution`, or another search algorithm.
-        folder: where the state after every answer, all candidates and the best one go; None keeps them in
+        folder: folder for the state after every answer, all candidates and the best one; None keeps them in
             memory. A search that the folder already holds goes on where it was.
         progress: show a progress bar.
         retries: how often a failing trial is run again before its candidate is given up.
         on_answer: called with the search algorithm after every answer.
         racing: stop candidates that are out of the best before they have seen every image; needs a supernet
             and a `SubnetEvaluator`. None evaluates all on all images.
+        contents: digests of what candidates are evaluated with, see `SearchFolder`; where they are evaluated
+            in this process, those of weights and images are taken of themselves.
 
     Attributes:
         evolution: the search algorithm.
@@ -68,11 +72,12 @@ class EvolutionStrategy(Strategy):
         retries: int = RETRIES,
         on_answer: Callable[[Any], Any] | None = None,
         racing: Racing | None = None,
+        contents: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__()
         fixes.apply()
         self.evolution = evolution
-        self.driver = SearchDriver(evolution, folder, retries, on_answer)
+        self.driver = SearchDriver(evolution, folder, retries, on_answer, contents=contents)
         self.racing = racing
         self._progress = progress
         self._running: dict[int, tuple[ExecutableModelSpace, Candidate]] = {}
@@ -90,30 +95,33 @@ class EvolutionStrategy(Strategy):
 
     def _initialize(self, model_space: ExecutableModelSpace, engine: ExecutionEngine) -> ExecutableModelSpace:
         self.driver.remember_proposals = isinstance(engine, TrainingServiceExecutionEngine)
-        self.driver.resume()
-        self._engine = engine = self._in_process(model_space, engine) or engine
-        engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
-        engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
-        return model_space
-
-    def _in_process(
-        self, model_space: ExecutableModelSpace, engine: ExecutionEngine
-    ) -> GenerationEngine | None:
-        """The engine that evaluates a generation together, where that can be."""
         evaluator, supernet = model_space.evaluator, supernet_of(model_space)
         if (
             isinstance(evaluator, SubnetEvaluator)
             and supernet is not None
             and isinstance(engine, SequentialExecutionEngine)
         ):
-            folder = None if self.folder is None else self.folder.folder
-            generations = Generations(
-                supernet, evaluator, self.evolution, folder, self.racing, self._progress
-            )
-            return GenerationEngine(engine, generations)
-        if self.racing is not None:
+            self._engine = engine = self._together(engine, supernet, evaluator)
+        elif self.racing is not None:
             raise ConfigError("racing: candidates can only race in one process, on a trained supernet.")
-        return None
+        self.driver.resume()
+        engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
+        engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
+        return model_space
+
+    def _together(
+        self, engine: SequentialExecutionEngine, supernet: AutoFormer, evaluator: SubnetEvaluator
+    ) -> GenerationEngine:
+        """The engine that evaluates a generation together."""
+        folder, contents = None, None
+        if self.folder is not None:
+            folder, contents = self.folder.folder, self.folder.contents
+            contents["images"] = digest_of_images(evaluator.images)
+            contents["supernet"] = digest_of_weights(supernet)
+        generations = Generations(
+            supernet, evaluator, self.evolution, folder, self.racing, self._progress, contents
+        )
+        return GenerationEngine(engine, generations)
 
     def _run(self) -> None:
         evolution = self.evolution
@@ -141,6 +149,8 @@ class EvolutionStrategy(Strategy):
             self.folder.write_best()
 
     def _first_error(self) -> str:
+        if isinstance(self.engine, GenerationEngine):
+            return self.engine.error
         experiment = getattr(self.engine, "nodejs_binding", None)
         return "" if experiment is None else Manager(f"http://localhost:{experiment.port}").trial_error()
 

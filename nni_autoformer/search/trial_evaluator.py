@@ -29,7 +29,7 @@ class TrialEvaluator(Evaluator):
 
     Args:
         checkpoint: a supernet.
-        dataset, data, selection, store, workers: see `EvaluationImages`.
+        dataset, data, selection, store, workers: which images, see `EvaluationImages`.
         batch_size: images per forward pass, or 'auto'.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.

@@ -28,8 +28,8 @@ class BatchAugmentation:
 
     Args:
         recipe: how often and how much.
-        num_classes: of the labels; mixing needs it.
-        device: of the images.
+        num_classes: number of classes of the labels; mixing needs it.
+        device: device of the images.
 
     Raises:
         ValueError: the recipe mixes, and the number of classes is not known.
@@ -63,7 +63,8 @@ class BatchAugmentation:
         Args:
             images: (batch, channels, height, width), normalised.
             targets: (batch,) classes.
-            epoch: from the recipe's last mixing epoch on, labels are smoothed and images left unmixed.
+            epoch: number of the epoch; from the recipe's last mixing epoch on, labels are smoothed and images
+                left unmixed.
 
         Returns:
             The images, and the targets: classes, or with a recipe that mixes probabilities (batch, classes).

@@ -1,4 +1,4 @@
-"""What watches over a long training: losses that are no numbers, and the request to end."""
+"""What guards a long training: losses that are NaN, and the request to end."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Step:
     Attributes:
         flags: (2,), above 0 if loss or gradient is not finite, and if a rank was asked to end.
         loss: summed over micro-batches and subnets.
-        name: of the step in messages.
+        name: name of the step in messages.
     """
 
     flags: Tensor

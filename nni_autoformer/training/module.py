@@ -31,7 +31,7 @@ class Lesson:
     """What a network made of a batch.
 
     Attributes:
-        loss: to go down.
+        loss: what training makes small.
         inputs: the images as the network saw them, normalised and augmented.
         logits: (batch, classes).
     """
@@ -49,8 +49,8 @@ class ImageClassification(LightningModule):
     Args:
         recipe: everything that is chosen.
         mean, std: per channel, of images scaled to 0..1; the images are normalised on the device.
-        num_classes: of the labels; only a recipe with mixup or cutmix needs it.
-        teacher: whose answers are learnt besides the labels, if the recipe has one.
+        num_classes: number of classes of the labels; only a recipe with mixup or cutmix needs it.
+        teacher: network whose answers are learnt besides the labels, if the recipe has one.
     """
 
     def __init__(
@@ -177,9 +177,9 @@ class NamedAccuracies:
     """Top-1 of several networks on the validation images, each image counted once over all ranks.
 
     Args:
-        names: of the networks, as logged.
+        names: names of the networks, as logged.
         classes: how many there are.
-        device: of the logits.
+        device: device of the logits.
     """
 
     def __init__(self, names: Sequence[str], classes: int, device: torch.device) -> None:

@@ -22,11 +22,12 @@ class SupernetTraining(RandomOneShot):
     SupernetTraining(seed=0)).run()``; the trained supernet is ``strategy.supernet`` afterwards.
 
     Args:
-        seed: of the initial weights, the subnets and everything that the network draws while training.
+        seed: random seed of the initial weights, the subnets and everything that the network draws while
+            training.
         subnets: what to validate, by name; None for the space's own named subnets.
         sampling_of: makes the rule that says which subnets a step trains, as in `lambda space:
             Balanced(space, seed)`; None for the paper's, one at random.
-        kwargs: as for `RandomOneShot`.
+        kwargs: further arguments, as for `RandomOneShot`.
     """
 
     def __init__(

@@ -27,8 +27,8 @@ class Ranks:
     """Which process this is.
 
     Attributes:
-        rank, world_size: among all.
-        local_rank, local_world_size: among those of this machine.
+        rank, world_size: number of this process, and how many there are.
+        local_rank, local_world_size: the same among the processes of this machine.
         restarts: how often torchrun has started the training anew after a failure.
     """
 

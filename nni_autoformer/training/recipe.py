@@ -203,7 +203,7 @@ class Recipe:
         whose learning rate and length suit a small data set (`SMALL_IMAGES`).
 
         Args:
-            space: around the network.
+            space: search space, which gives the network's image size.
             task: 'train' for a supernet, 'retrain' or 'finetune' for a single network, see `TASKS`.
             changes: values by name.
 
@@ -294,7 +294,7 @@ class Recipe:
         return asdict(self)
 
     def to_yaml(self, path: str | Path) -> None:
-        """Write as a recipe file, by rename."""
+        """Write as a recipe file atomically."""
         values = {name: list(v) if isinstance(v, tuple) else v for name, v in self.to_dict().items()}
         write_text(path, yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
 

@@ -22,8 +22,8 @@ class Sampling(ABC):
     """A rule.
 
     Args:
-        space: what is drawn from.
-        seed: of the run.
+        space: search space that is drawn from.
+        seed: random seed of the run.
     """
 
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
@@ -55,8 +55,8 @@ class Sandwich(Sampling):
     A step costs as many passes as it trains subnets, so compare it with other rules at equal passes.
 
     Args:
-        space: what is drawn from.
-        seed: of the run.
+        space: search space that is drawn from.
+        seed: random seed of the run.
         count: random subnets.
     """
 
@@ -166,8 +166,8 @@ def sampling_rule(name: str, space: SearchSpace, seed: int = 0, count: int = 2) 
 
     Args:
         name: 'uniform', 'sandwich' or 'balanced'.
-        space: what is drawn from.
-        seed: of the run.
+        space: search space that is drawn from.
+        seed: random seed of the run.
         count: random subnets of a sandwich.
     """
     if name == "sandwich":

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+import zipfile
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,10 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Checkpoint
-from safetensors import SafetensorError
 from torch import nn
 
 from ..errors import ConfigError, Terminated
-from ..files import replacing
+from ..files import replacing, told_when_full
 from .ema import MovingAverage
 from .guard import Guard
 from .progress import EpochTable
@@ -27,7 +25,7 @@ BEST_FILE = "best.safetensors"
 EPOCHS_FOLDER = "epochs"
 
 Writer = Callable[[Path, Any, Mapping[str, Any]], None]
-"""Writes a network and what its header says of the run to a path, by rename."""
+"""Writes a network and what its header says of the run to a path atomically."""
 
 
 @dataclass(frozen=True)
@@ -36,7 +34,7 @@ class ResumePoint:
 
     Attributes:
         epoch: that it is in, or that comes next.
-        batches: of that epoch which are behind it, per rank.
+        batches: number of that epoch's batches that are behind it, per rank.
         step: optimizer steps behind it.
     """
 
@@ -52,6 +50,7 @@ def resume_point(state: Path) -> ResumePoint:
         ConfigError: the file is damaged, or holds code.
     """
     try:
+        require_intact(state)
         content = torch.load(state, map_location="cpu", mmap=True, weights_only=True)
         loop = content["loops"]["fit_loop"]
         epochs = loop["epoch_progress"]["current"]
@@ -59,28 +58,22 @@ def resume_point(state: Path) -> ResumePoint:
         batches = loop["epoch_loop.batch_progress"]["current"]["ready"] if within else 0
         return ResumePoint(epochs["processed"], batches, content["global_step"])
     except Exception as error:  # whatever a damaged archive makes torch say
+        reason = str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
         raise ConfigError(
-            f"{state}: the training state cannot be read ({type(error).__name__}); without it the run has "
-            "to start anew, with --overwrite."
+            f"{state}: the training state cannot be read ({reason}); without it the run has to start anew, "
+            "with --overwrite."
         ) from None
 
 
-@contextmanager
-def told_when_full(path: Path) -> Iterator[None]:
-    """Turn what a full or unwritable disk makes the libraries raise into a sentence."""
-    try:
-        yield
-    except (OSError, SafetensorError, RuntimeError) as error:
-        if isinstance(error, RuntimeError) and "writ" not in str(error):
-            raise
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
-        free = ""
-        if path.parent.is_dir():
-            free = f" {shutil.disk_usage(path.parent).free / 2**20:.0f} MiB are free there."
-        raise ConfigError(
-            f"{path} cannot be written: {reason}.{free} What was saved before is whole: once there is room, "
-            "--resume goes on from it."
-        ) from error
+def require_intact(state: Path) -> None:
+    """Compare the parts of a file that torch has saved with their checksums, which torch itself does not.
+
+    Raises:
+        zipfile.BadZipFile: a part is damaged.
+    """
+    with zipfile.ZipFile(state) as archive:
+        if (part := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"its part '{part}' is damaged")
 
 
 class Saving(Checkpoint):
@@ -92,8 +85,8 @@ class Saving(Checkpoint):
     highest mean of the validated accuracies, those of the moving average if there is one.
 
     Args:
-        folder: of the run.
-        name: of the files of weights: `{name}.safetensors`, and `{name}-ema.safetensors` with a moving
+        folder: folder of the run.
+        name: name of the files of weights: `{name}.safetensors`, and `{name}-ema.safetensors` with a moving
             average.
         write: writes a network.
         run: what the header of the weights says of the run; epoch and metrics are added.
@@ -116,7 +109,7 @@ class Saving(Checkpoint):
         self.state = folder / STATE_FILE
         self.write, self.run, self.upkeep, self.average = write, dict(run), upkeep, average
         self.selects = selects
-        self.watch = Guard(upkeep, self.state, self._describe_state)
+        self.guard = Guard(upkeep, self.state, self._describe_state)
         self.table = EpochTable(folder)
         self.metrics: dict[str, float] = {}
         self.best: tuple[float, int] | None = None
@@ -146,7 +139,7 @@ class Saving(Checkpoint):
         if progress._should_accumulate() or progress.batch_progress.is_last_batch:
             return  # between steps, or just before the end of the epoch
         every = self.upkeep.checkpoint_every
-        if self.watch.ending:
+        if self.guard.ending:
             self._save_state(trainer)
             self._end(trainer)
         if every is not None and trainer.global_step % every == 0:
@@ -154,7 +147,7 @@ class Saving(Checkpoint):
 
     def on_train_epoch_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Save everything."""
-        self.watch.settle()
+        self.guard.settle()
         epoch = trainer.current_epoch + 1
         self.metrics |= {name: float(value) for name, value in trainer.callback_metrics.items()}
         main, validated, self._validated = trainer.is_global_zero, self._validated, False
@@ -175,7 +168,7 @@ class Saving(Checkpoint):
         if main:
             self._write_last(trainer, module, epoch)
             self._drop_old()
-        if self.watch.ending and epoch < (trainer.max_epochs or 0):
+        if self.guard.ending and epoch < (trainer.max_epochs or 0):
             self._end(trainer)
 
     def on_fit_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
@@ -193,7 +186,7 @@ class Saving(Checkpoint):
         return module.model if self.average is None else self.average.network
 
     def _save_state(self, trainer: pl.Trainer) -> None:
-        self.watch.settle()  # nothing of a bad step is saved
+        self.guard.settle()  # nothing of a bad step is saved
         if trainer.is_global_zero:
             with told_when_full(self.state), replacing(self.state) as temporary:
                 trainer.save_checkpoint(temporary)

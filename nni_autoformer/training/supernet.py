@@ -35,7 +35,7 @@ class SupernetModule(RandomSamplingLightningModule):
 
     Args:
         training_module: the recipe, see `ImageClassification`.
-        seed: of the run.
+        seed: random seed of the run.
         subnets: what to validate, by name; None for the space's own named subnets.
         sampling_of: makes the rule that says which subnets a step trains; None for the paper's.
     """

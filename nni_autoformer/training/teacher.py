@@ -27,13 +27,13 @@ class Teacher:
     """A frozen network in evaluation mode that answers for images normalised for another network.
 
     Args:
-        network: from images (batch, channels, height, width) to logits (batch, classes).
-        mean, std: of the images that it gets, per channel.
+        network: module from images (batch, channels, height, width) to logits (batch, classes).
+        mean, std: normalisation of the images that it gets, per channel.
         own_mean, own_std: what it was trained with.
         size: height and width that it needs; None for any.
 
     Attributes:
-        seconds: of one pass, the mean of the measured ones; 0 before the first.
+        seconds: duration of one pass, the mean of the measured ones; 0 before the first.
     """
 
     def __init__(
@@ -108,9 +108,10 @@ def open_teacher(
     """The recipe's teacher, or None where it has none.
 
     Args:
-        recipe: with the name of a timm model, and a file of its weights or None for timm's pretrained ones.
+        recipe: recipe with the name of a timm model, and a file of its weights or None for timm's pretrained
+            ones.
         model: gives channels, classes and image size.
-        mean, std: of the images that it gets, per channel.
+        mean, std: normalisation of the images that it gets, per channel.
 
     Raises:
         ConfigError: timm has no such model, or the weights are not there or do not fit.

@@ -44,7 +44,7 @@ class Training:
     Attributes:
         recipe: how to train.
         training, validation: the images that are trained on, and those that accuracies are reported on.
-        transforms: of training images and of evaluated ones.
+        transforms: transforms of training images and of evaluated ones.
         output: the run's folder.
         run: what the headers of the weights say of the run; must hold `mean` and `std`.
         loading: how images are loaded: `workers`, and what else `train_loader` takes.
@@ -133,7 +133,7 @@ class Training:
         """Lightning's trainer with everything that is saved, shown and watched.
 
         Args:
-            name: of the files of weights.
+            name: name of the files of weights.
             write: writes the network.
             plain: every step trains the whole network.
         """
@@ -142,7 +142,7 @@ class Training:
         average = MovingAverage(recipe) if recipe.model_ema else None
         saving = Saving(self.output, name, write, self.run, self.upkeep, average, self.selects)
         progress = Progress(recipe.global_batch(ranks.world_size))
-        callbacks = [*([average] if average else []), saving.watch, progress, saving]
+        callbacks = [*([average] if average else []), saving.guard, progress, saving]
         logs = self.output / "tensorboard"
         if self.trial is not None:
             callbacks.append(ReportToNni(self.trial))
@@ -214,7 +214,7 @@ def train_network(network: Subnet, training: Training, name: str = "subnet") -> 
     Args:
         network: the network, with the weights that it starts from.
         training: everything else.
-        name: of the files of weights in its folder.
+        name: name of the files of weights in its folder.
     """
     recipe, run = training.recipe, training.run
     module = PlainClassification(

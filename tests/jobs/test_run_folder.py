@@ -11,13 +11,14 @@ import time
 
 import pytest
 
-from nni_autoformer import ConfigError
+from nni_autoformer import ConfigError, DataSet
+from nni_autoformer.jobs.reads import FileRead, ImagesRead, files_read
 from nni_autoformer.jobs.run_folder import LOCK_FILE, RunFolder, run_once
 from nni_autoformer.training.ranks import Ranks
 
 
-def folder(path, job="train", contents=None, inputs=(), **config):
-    return RunFolder(path, job, config, contents, inputs)
+def folder(path, job="train", reads=None, inputs=(), **config):
+    return RunFolder(path, job, config, reads, inputs)
 
 
 def run(run_folder, work=lambda: None, **flags):
@@ -150,13 +151,46 @@ def test_a_kill_between_two_moves_loses_nothing(tmp_path, monkeypatch):
 
 
 def test_what_a_run_reads_must_be_the_same(tmp_path):
-    contents = {"images": {"count": 12, "digest": "abc"}}
+    path, file = tmp_path / "run", tmp_path / "supernet.safetensors"
+    file.write_text("one")
+    reads = files_read(checkpoint=file, selection="100-per-class")
+    assert list(reads) == ["checkpoint"]
     with pytest.raises(ZeroDivisionError):
-        run(folder(tmp_path, contents=contents), lambda: 1 / 0)
-    other = {"images": {"count": 13, "digest": "abd"}}
-    with pytest.raises(ConfigError, match=r"cannot be resumed: images.count was 12 .* and is 13 now"):
-        run(folder(tmp_path, contents=other), resume=True)
-    assert run(folder(tmp_path, contents=contents | {"checkpoint": "new in this version"}), resume=True)
+        run(folder(path, reads=reads), lambda: 1 / 0)
+    file.write_text("two")
+    with pytest.raises(
+        ConfigError, match=r"since the run began the checkpoint changed: the content of .*supernet"
+    ):
+        run(folder(path, reads=reads), resume=True)
+    file.write_text("one")
+    assert run(folder(path, reads=reads | {"new": FileRead(file)}), resume=True)
+    file.write_text("two")
+    assert not run(folder(path, reads=reads), resume=True)  # finished: nothing is read any more
+
+
+@pytest.mark.parametrize("change", ["label", "gone", "new", "pixels"])
+def test_changed_images_are_named(image_folder, tmp_path, change):
+    def reads():
+        return {"training images": ImagesRead(DataSet(data=str(image_folder)).open().train)}
+
+    with pytest.raises(ZeroDivisionError):
+        run(folder(tmp_path / "run", reads=reads()), lambda: 1 / 0)
+    one, two = image_folder / "train" / "one", image_folder / "train" / "two"
+    words = {"label": "the classes of images", "pixels": "the content of images"}
+    if change == "label":
+        (one / "99.png").write_bytes((one / "11.png").read_bytes())
+        (one / "99.png").replace(two / "00a.png")
+        (two / "11.png").unlink()
+        words["label"] = "which images there are"
+    elif change == "gone":
+        (one / "03.png").unlink()
+    elif change == "new":
+        (one / "90.png").write_bytes((one / "01.png").read_bytes())
+    else:
+        (one / "03.png").write_bytes((two / "03.png").read_bytes())
+    with pytest.raises(ConfigError, match="the training images changed") as caught:
+        run(folder(tmp_path / "run", reads=reads()), resume=True)
+    assert words.get(change, "the number of images") in str(caught.value)
 
 
 @pytest.mark.parametrize(

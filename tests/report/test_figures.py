@@ -80,8 +80,8 @@ def test_candidates_have_their_limits_and_winner(tmp_path):
     assert "max 0.25 M" in text and "winner: 59.00 %" in text and "generation" in text
 
 
-def boxes_of(labels, points, lines=()):
-    """The places of names after they are placed, in pixels."""
+def place(labels, points, lines=()):
+    """The boxes of names after they are placed, the axes' frame and the points, in pixels."""
     figure, axes = plt.subplots(figsize=(7.5, 5.4), layout="constrained")
     axes.scatter(*zip(*points))
     place_labels(axes, labels, points, lines, 7.5)
@@ -100,21 +100,42 @@ def overlap(one, other):
     return width > 1 and height > 1
 
 
-def test_the_peers_names_keep_off_each_other_and_the_points():
-    for against, unit in (("params", 1e6), ("macs", 1e9)):
-        known = [peer for peer in PEERS if against in peer.costs]
-        points = [(peer.costs[against] / unit, peer.top1) for peer in known]
-        boxes, frame, spots = boxes_of([Label(p.name, *at) for p, at in zip(known, points)], points)
-        assert not any(overlap(*pair) for pair in combinations(boxes, 2))
-        for box in boxes:
-            assert frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
-            assert not any(box.x0 < x < box.x1 and box.y0 < y < box.y1 for x, y in spots)
+def inside(box, frame):
+    return frame.x0 <= box.x0 and box.x1 <= frame.x1 and frame.y0 <= box.y0 and box.y1 <= frame.y1
+
+
+@pytest.fixture
+def named(monkeypatch):
+    """What a figure's names keep off, after it is drawn: boxes and points in pixels, by the call."""
+    calls = []
+
+    def watched(axes, labels, points, lines, size):
+        place_labels(axes, labels, points, lines, size)
+        axes.figure.draw_without_rendering()
+        renderer = axes.figure.canvas.get_renderer()
+        boxes = [text.get_window_extent(renderer) for text in axes.texts]
+        calls.append((boxes, axes.get_window_extent(renderer), axes.transData.transform(points)))
+
+    monkeypatch.setattr("nni_autoformer.report.figures.place_labels", watched)
+    return calls
+
+
+@pytest.mark.parametrize("log", [False, True])
+@pytest.mark.parametrize("against", ["params", "macs"])
+def test_the_peers_names_keep_off_each_other_and_the_points(tmp_path, named, against, log):
+    draw_comparison([], PEERS, tmp_path / "a.png", against=against, log=log)
+    ((boxes, frame, spots),) = named
+    assert len(boxes) == sum(against in peer.costs for peer in PEERS)
+    assert not any(overlap(*pair) for pair in combinations(boxes, 2))
+    assert all(inside(box, frame) for box in boxes)
+    assert not any(box.contains(x, y) for box in boxes for x, y in spots)
 
 
 @settings(max_examples=10, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 6), st.integers(0, 6)), min_size=1, max_size=12, unique=True))
 def test_names_of_any_points_keep_off_each_other(points):
     labels = [Label(f"network {number}", *at) for number, at in enumerate(points)]
-    boxes, _, _ = boxes_of(labels, points)
+    boxes, frame, _ = place(labels, points)
     assert len(boxes) == len(points)
     assert not any(overlap(*pair) for pair in combinations(boxes, 2))
+    assert all(inside(box, frame) for box in boxes)

@@ -48,7 +48,7 @@ def test_each_answer_counts_once_and_only_accuracies_rank():
     ]
     for number in range(5):
         for write in (ledger.start, ledger.reopen, ledger.fail, ledger.stop):
-            with pytest.raises(ValueError, match=f"Candidate {number} has been told already"):
+            with pytest.raises(ValueError, match=f"Candidate {number} has an answer already"):
                 write(number)
     with pytest.raises(ValueError, match="No candidate has the number 5"):
         ledger.tell(5, 1.0)
