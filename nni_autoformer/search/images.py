@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.header import Header
-from ..checkpoints.run_facts import HeldOut
 from ..data.store import ImageStore, image_key
 from ..errors import ConfigError
 from ..files import digest
@@ -92,7 +91,7 @@ class EvaluationImages:
             )
         if self.store == "none":
             return self._decode(header, source or self.source(header), progress)
-        held_out = held_out_by(header, self.checkpoint)
+        held_out = header.run.selection
         names = None if held_out is None else held_out.digest
         if source is None and (self.split == "test" or self.selection is not None or names is None):
             source = self.source(header)
@@ -148,29 +147,6 @@ class EvaluationImages:
         )
 
 
-def held_out_by(header: Header, checkpoint: str | Path) -> HeldOut | None:
-    """The selection set that a checkpoint's training held out.
-
-    Args:
-        header: what the checkpoint says of itself.
-        checkpoint: file of the checkpoint, for the error message.
-
-    Raises:
-        ConfigError: the header names no file beside the checkpoint, but one elsewhere on the machine.
-    """
-    held_out = header.run.selection
-    if held_out is None:
-        return None
-    if not (isinstance(held_out.file, str) and isinstance(held_out.digest, str)):
-        raise ConfigError(f"{checkpoint}: the header's selection should give a file and a digest.")
-    if Path(held_out.file).name != held_out.file:
-        raise ConfigError(
-            f"{checkpoint}: the header's selection names the file '{held_out.file[:100]}'; it should be the "
-            "name of a file beside the checkpoint."
-        )
-    return held_out
-
-
 def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: str | None) -> ImageSource:
     """The images that candidates are compared on.
 
@@ -185,7 +161,7 @@ def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: st
     """
     from ..data import draw_selection, parse_selection, read_selection, split_selection
 
-    held_out = held_out_by(header, checkpoint)
+    held_out = header.run.selection
     if flag is None:
         if held_out is None:
             raise ConfigError(
