@@ -11,6 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -18,6 +19,8 @@ from ..architecture import HEAD_DIM, Architecture
 from .layers import DropPath, drop_path_rates, init_linear
 from .relative_position import Grid, RelativePosition2D, TokenGrid, offset_table, relative_attention
 from .slicing import RELATIVE_TABLES
+
+torch.fx.wrap("relative_attention")  # which kernel runs is not a choice to trace
 
 LinearMap = Callable[[Tensor], Tensor]
 
@@ -31,13 +34,20 @@ class Positions(NamedTuple):
     grid: Grid
 
 
-def attend(qkv: Tensor, num_heads: int, positions: Positions | None) -> Tensor:
+def attend(
+    qkv: Tensor,
+    num_heads: int,
+    positions: Positions | None,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> Tensor:
     """Multi-head self-attention between the two linear maps.
 
     Args:
         qkv: (batch, tokens, 3 x heads x 64), the queries of all heads first, then keys, then values.
         num_heads: heads of 64 channels.
         positions: None for no relative position.
+        attn_mask, is_causal: see `torch.nn.functional.scaled_dot_product_attention`.
 
     Returns:
         The heads' outputs side by side, (batch, tokens, heads x 64).
@@ -46,8 +56,11 @@ def attend(qkv: Tensor, num_heads: int, positions: Positions | None) -> Tensor:
     joined = qkv.view(batch, tokens, 3, num_heads, channels // (3 * num_heads))
     if positions is None:
         query, key, value = joined.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, 64)
-        return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
-    return relative_attention(joined, positions.key_table, positions.value_table, positions.grid)
+        attended = F.scaled_dot_product_attention(query, key, value, attn_mask=attn_mask, is_causal=is_causal)
+        return attended.transpose(1, 2).flatten(2)
+    return relative_attention(
+        joined, positions.key_table, positions.value_table, positions.grid, attn_mask, is_causal
+    )
 
 
 class Attention(nn.Module):
@@ -83,9 +96,9 @@ class Attention(nn.Module):
         grid = self.token_grid.tables()
         return Positions(self.rel_pos_embed_k(grid), self.rel_pos_embed_v(grid), grid)
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, embed_dim) to the same shape."""
-        return self.proj(attend(self.qkv(x), self.num_heads, self.positions()))
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """(batch, tokens, embed_dim) to the same shape; masks as for `attend`."""
+        return self.proj(attend(self.qkv(x), self.num_heads, self.positions(), attn_mask, is_causal))
 
 
 class Mlp(nn.Module):
@@ -120,9 +133,14 @@ class Block(nn.Module):
         self.norm2, self.mlp = norm2, mlp
         self.drop_path = DropPath(drop_path)
 
-    def attention_half(self, x: Tensor) -> Tensor:
-        """(batch, tokens, embed_dim) to the same shape."""
-        return self.add(x, self.drop_path(self.attn(self.norm1(x))))
+    def attention_half(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """(batch, tokens, embed_dim) to the same shape; masks as for `attend`."""
+        normed = self.norm1(x)
+        if attn_mask is None and not is_causal:  # an attention in this place need not know masks
+            branch = self.attn(normed)
+        else:
+            branch = self.attn(normed, attn_mask, is_causal)
+        return self.add(x, self.drop_path(branch))
 
     def mlp_half(self, x: Tensor) -> Tensor:
         """(batch, tokens, embed_dim) to the same shape."""
@@ -132,9 +150,9 @@ class Block(nn.Module):
         """The residual sum."""
         return x + branch
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(batch, tokens, embed_dim) to the same shape."""
-        return self.mlp_half(self.attention_half(x))
+    def forward(self, x: Tensor, attn_mask: Tensor | None = None, is_causal: bool = False) -> Tensor:
+        """(batch, tokens, embed_dim) to the same shape; masks as for `attend`."""
+        return self.mlp_half(self.attention_half(x, attn_mask, is_causal))
 
 
 # The same arithmetic on tensors

@@ -8,8 +8,11 @@ layer calls it with its own parameters, the supernet's layer in `entangled.py` w
 from __future__ import annotations
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+torch.fx.wrap("patch_tokens")  # how a device does it is not a choice to trace
 
 
 def patch_tokens(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -23,10 +26,15 @@ def patch_tokens(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     Returns:
         (batch, patches, embed_dim), row by row.
     """
+    if torch.jit.is_scripting() or images.device.type != "cuda":
+        return F.conv2d(images, weight, bias, stride=weight.shape[-1]).flatten(2).transpose(1, 2)
+    else:
+        return _projected_tiles(images, weight, bias)
+
+
+def _projected_tiles(images: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """cuDNN's convolution of so large a stride takes three times as long as the matrix product that it is."""
     side = weight.shape[-1]
-    if images.device.type != "cuda":
-        return F.conv2d(images, weight, bias, stride=side).flatten(2).transpose(1, 2)
-    # cuDNN's convolution of so large a stride takes three times as long as the matrix product that it is
     if torch.is_autocast_enabled("cuda"):
         images = images.to(torch.get_autocast_dtype("cuda"))
     tiles = images.unflatten(3, (-1, side)).unflatten(2, (-1, side))  # batch, channel, row, y, column, x
@@ -128,7 +136,7 @@ class DropPath(nn.Module):
         """What the branch of each image is multiplied with, (batch, 1, ...), or None where nothing drops."""
         if not self.training or self.rate == 0:
             return None
-        keep = x.new_empty((len(x),) + (1,) * (x.ndim - 1)).bernoulli_(1 - self.rate)
+        keep = x.new_empty([x.shape[0]] + [1] * (x.ndim - 1)).bernoulli_(1 - self.rate)
         return keep.div_(1 - self.rate)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -23,7 +23,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,9 @@ class Grid(NamedTuple):
     """(1 + patches, offsets): for a query and an offset the channel that far away"""
 
 
+Grid.__annotations__.update(get_type_hints(Grid))  # TorchScript cannot resolve postponed annotations
+
+
 class TokenGrid(nn.Module):
     """Index and one-hot tables of a grid of patches, built once and shared by all layers of a network.
 
@@ -67,7 +70,7 @@ class TokenGrid(nn.Module):
         max_relative_position: L, the offset beyond which a patch counts as this far.
     """
 
-    if TYPE_CHECKING:  # TorchScript reads a class's annotations and cannot resolve postponed ones
+    if TYPE_CHECKING:  # at run time TorchScript would read these, too
         row_offsets: Tensor
         column_offsets: Tensor
         one_hot: Tensor
@@ -204,7 +207,14 @@ def attention_kernel(name: str) -> Iterator[None]:
         _kernel = before
 
 
-def relative_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: Grid) -> Tensor:
+def relative_attention(
+    qkv: Tensor,
+    key_table: Tensor,
+    value_table: Tensor,
+    grid: Grid,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> Tensor:
     """Attention with 2-D relative position on keys and values, by the kernel that suits device and size.
 
     Args:
@@ -212,18 +222,25 @@ def relative_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid
             by row.
         key_table, value_table: what `RelativePosition2D` gives for the grid.
         grid: the grid of the patches.
+        attn_mask, is_causal: see `torch.nn.functional.scaled_dot_product_attention`; only the fused kernel
+            takes a mask.
 
     Returns:
         The heads' outputs side by side, (batch, 1 + patches, heads x 64).
     """
-    explicit = _kernel == "explicit" or (_kernel == "auto" and _explicit_is_best(qkv))
-    if explicit:
-        return explicit_attention(qkv, key_table, value_table, grid.one_hot, (grid.rows, grid.columns))
-    return fused_attention(qkv, key_table, value_table, grid)
+    if not torch.jit.is_scripting():
+        explicit = attn_mask is None and not is_causal and _explicit_is_wanted(qkv)
+        if explicit:
+            return explicit_attention(qkv, key_table, value_table, grid.one_hot, (grid.rows, grid.columns))
+    return fused_attention(qkv, key_table, value_table, grid, attn_mask, is_causal)
 
 
-def _explicit_is_best(qkv: Tensor) -> bool:
-    """Measured, on the CPU; what traces or transforms the network sees the differentiable form."""
+def _explicit_is_wanted(qkv: Tensor) -> bool:
+    """By name, or because it is the faster one as measured on a CPU; what traces or transforms the network
+    sees the differentiable form.
+    """
+    if _kernel != "auto":
+        return _kernel == "explicit"
     return (
         qkv.device.type == "cpu"
         and qkv.dtype in (torch.float32, torch.float64)
@@ -235,10 +252,18 @@ def _explicit_is_best(qkv: Tensor) -> bool:
     )
 
 
-def fused_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: Grid) -> Tensor:
+def fused_attention(
+    qkv: Tensor,
+    key_table: Tensor,
+    value_table: Tensor,
+    grid: Grid,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+) -> Tensor:
     """`relative_attention` in one call of `scaled_dot_product_attention`."""
+    head_dim = qkv.shape[-1]
     query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)  # each (batch, heads, tokens, 64)
-    one_hot = grid.one_hot.to(qkv.dtype).expand(*query.shape[:2], -1, -1)
+    one_hot = grid.one_hot.to(qkv.dtype).expand(query.shape[:2] + grid.one_hot.shape)
     products = _products(query, _padded(key_table, grid).to(qkv.dtype).t())
     # nothing for the class token's query: its term is the same for every key, and softmax does not see that
     positions = rearranged(products, grid.offset_of, grid.channel_of)
@@ -246,13 +271,15 @@ def fused_attention(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: G
         torch.cat((query, positions), dim=-1),
         torch.cat((key, one_hot), dim=-1),
         torch.cat((value, one_hot), dim=-1),
-        scale=HEAD_DIM**-0.5,  # the default would see the widened channels
+        attn_mask=attn_mask,
+        is_causal=is_causal,
+        scale=head_dim**-0.5,  # the default would see the widened channels
     )
-    mass = rearranged(attended[..., HEAD_DIM:], grid.channel_of, grid.offset_of)
+    mass = rearranged(attended[..., head_dim:], grid.channel_of, grid.offset_of)
     term = _products(mass, _padded(value_table, grid).to(mass.dtype))
     # every pair of the class token's query is a pair with the class token: all its mass, 1, meets one vector
     on_class = F.pad(value_table[-1:].to(mass.dtype), (0, 0, 0, mass.shape[2] - 1))
-    result = attended[..., :HEAD_DIM] + term + on_class
+    result = attended[..., :head_dim] + term + on_class
     return result.transpose(1, 2).flatten(2)
 
 
@@ -278,13 +305,15 @@ def rearranged(x: Tensor, index: Tensor, inverse: Tensor) -> Tensor:
         inverse: (tokens, channels): the index of the way back. Channels that one of the two does not take
             are the last for the other.
     """
-    if not torch.is_grad_enabled() or torch.jit.is_tracing() or torch._C._are_functorch_transforms_active():
-        return _taken(x, index)
-    return _Rearranged.apply(x, index, inverse)
+    if not torch.jit.is_scripting():
+        traced = torch.jit.is_tracing() or torch._C._are_functorch_transforms_active()
+        if torch.is_grad_enabled() and not traced:
+            return _Rearranged.apply(x, index, inverse)
+    return _taken(x, index)
 
 
 def _taken(x: Tensor, index: Tensor) -> Tensor:
-    return x.gather(-1, index.expand(*x.shape[:-2], -1, -1))
+    return x.gather(-1, index.expand(x.shape[:-2] + index.shape))
 
 
 class _Rearranged(torch.autograd.Function):

@@ -42,6 +42,7 @@ class Subnet(nn.Module):
         super().__init__()
         self.architecture = architecture
         self.model = model
+        self.global_pool = model.global_pool
         embed_dim = architecture.embed_dim
         self.patch_embed = PatchEmbed(embed_dim, model.patch_size, model.in_chans)
         tokens = Tokens(embed_dim, model.num_patches, model.absolute_position)
@@ -93,7 +94,7 @@ class Subnet(nn.Module):
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Tokens to logits (batch, num_classes)."""
-        return self.head(pool(x, self.model.global_pool))
+        return self.head(pool(x, self.global_pool))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, in_chans, height, width) to logits (batch, num_classes)."""
