@@ -90,7 +90,7 @@ def main(words: list[str] | None = None) -> None:
         results = {
             "nnictl": _nnictl(place, checkpoint, arguments.trials),
             "NasExperiment": _nas(place, checkpoint, arguments.trials),
-            "split": _split(place, checkpoint),
+            "split": _split(place, checkpoint, min(5, arguments.trials)),
         }
     _show(results)
     if arguments.json:
@@ -181,7 +181,7 @@ def _nas(place: Path, checkpoint: Path, trials: int) -> dict[str, list[float]]:
     return gaps
 
 
-def _split(place: Path, checkpoint: Path, rounds: int = 5) -> dict[str, list[float]]:
+def _split(place: Path, checkpoint: Path, rounds: int) -> dict[str, list[float]]:
     script = place / "split.py"
     script.write_text(SPLIT + f"assert not set(sys.modules) & set({HEAVY!r})\n")
     parts: dict[str, list[float]] = {}

@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 import nni_autoformer.registry  # noqa: F401  (registers the models with timm)
 from nni_autoformer import SearchSpace, SubnetEvaluator, load_supernet
 from nni_autoformer.complexity import official, params
-from nni_autoformer.data import decode, eval_transform, open_data
+from nni_autoformer.data import decode, eval_transform, in_order_of, open_data
 
 
 def main() -> None:
@@ -33,7 +33,7 @@ def main() -> None:
     # 1. The supernet, exact for every subnet, and the images as the published code crops them.
     space = SearchSpace.load(arguments.space)
     supernet, header = load_supernet(arguments.checkpoint, space)
-    source = open_data("folder", arguments.data, test_only=True).test
+    source = in_order_of(open_data("folder", arguments.data, test_only=True).test, header.run.classes)
     images = decode(source, eval_transform(space.model), progress="decode", workers=2)
     evaluator = SubnetEvaluator(images, header.run["mean"], header.run["std"])
 

@@ -10,12 +10,16 @@ from typing import Any
 
 import yaml
 
+from .config import shown
 from .errors import ConfigError
 from .files import read_yaml, write_text
 from .published_yaml import published_architecture
 
 HEAD_DIM = 64
 """Channels per attention head, the same in every subnet (published code: hard-coded 64)."""
+
+DEEPEST = 1000
+"""Layers of a subnet; a larger number is a slip of the pen."""
 
 KEYS = ("embed_dim", "depth", "num_heads", "mlp_ratio")
 
@@ -100,8 +104,11 @@ class Architecture:
             if key not in content:
                 raise ConfigError(f"{source}: the key '{key}' is missing.")
         depth = content.get("depth")
-        if depth is not None and (not is_integer(depth) or depth < 1):
-            raise ConfigError(f"{source}: depth is {depth!r}; it should be a whole number above 0.")
+        if depth is not None and (not is_integer(depth) or not 1 <= depth <= DEEPEST):
+            raise ConfigError(
+                f"{source}: depth is {shown(repr(depth))}; it should be a whole number above 0, "
+                f"up to {DEEPEST}."
+            )
         lists = {}
         for key in ("num_heads", "mlp_ratio"):
             value = content[key]
@@ -178,11 +185,11 @@ class Architecture:
 
 def _whole(value: Any, key: str) -> int:
     if not is_integer(value) or value < 1:
-        raise ConfigError(f"{key} holds {value!r}; it should hold whole numbers above 0.")
+        raise ConfigError(f"{key} holds {shown(repr(value))}; it should hold whole numbers above 0.")
     return int(value)
 
 
 def _ratio(value: Any) -> float:
     if not is_number(value) or value <= 0:
-        raise ConfigError(f"mlp_ratio holds {value!r}; it should hold numbers above 0.")
+        raise ConfigError(f"mlp_ratio holds {shown(repr(value))}; it should hold numbers above 0.")
     return float(value)

@@ -6,6 +6,7 @@ is written once.
 from __future__ import annotations
 
 import math
+import reprlib
 import typing
 from collections.abc import Callable, Mapping
 from dataclasses import MISSING, dataclass, field, fields
@@ -186,7 +187,13 @@ def require_ranges(configuration: Any, problems: Mapping[str, str] | None = None
 
 def shown(value: Any, longest: int = 80) -> str:
     """A value for an error message, cut if it is long."""
-    text = str(value)
+    text = (
+        value
+        if isinstance(value, str)
+        else reprlib.repr(value)
+        if isinstance(value, (dict, list))
+        else str(value)
+    )
     return text if len(text) <= longest else f"{text[:longest]}…"
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import io
+import json
 from collections.abc import Callable, Mapping
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,12 +13,15 @@ from torch import Tensor
 
 from .architecture import Architecture
 from .checkpoints import Checkpoint, save_subnet
+from .checkpoints.writing import whole_file
 from .errors import ConfigError
-from .files import replacing
 from .nn.subnet import Subnet
 
 TOLERANCES = {"safetensors": 1e-5, "torch-export": 1e-5, "onnx": 1e-4}
 """By format: how far the logits may be from the supernet's own for this architecture."""
+
+FACTS_FILE = "nni_autoformer.json"
+"""Name of the extra file within a program of torch.export, see `deployment_facts`."""
 
 
 class Exported(NamedTuple):
@@ -78,27 +82,26 @@ def export(
         reference: gives the logits of the supernet for this architecture.
         format: 'safetensors', 'torch-export' or 'onnx'; the last two take any batch size.
         path: the file.
-        run: what the header of a safetensors file says of the run that the weights come from, `RunFacts` or
-            the same as JSON values; `nni-autoformer test` needs it.
+        run: what is known of the run that the weights come from, `RunFacts` or the same as JSON values. The
+            header of a safetensors file holds all of it, and `nni-autoformer test` needs it; the other
+            formats carry how images are prepared and what the logits mean, see `deployment_facts`.
 
     Returns:
         The largest difference of a logit, over two batches of different sizes.
 
     Raises:
-        ConfigError: the format is unknown, a package that it needs is missing, or the written network gives
-            other logits.
+        ConfigError: the format is unknown, a package that it needs is missing, the file cannot be written, or
+            the written network gives other logits.
     """
     if format not in TOLERANCES:
         raise ConfigError(f"--format {format}: known are {', '.join(TOLERANCES)}.")
     write, read = _FORMATS[format]
-    if format == "safetensors":
-        write = partial(_write_safetensors, run=run or {})
     subnet = subnet.eval()
     generator = torch.Generator().manual_seed(0)
     shape = (subnet.model.in_chans, *subnet.model.img_size)
     batches = [torch.randn(size, *shape, generator=generator) for size in (2, 3)]
-    with replacing(path) as temporary, torch.no_grad():
-        write(subnet, batches[0], temporary)
+    with whole_file(path) as temporary, torch.no_grad():
+        write(subnet, batches[0], temporary, run or {})
         network = read(temporary)
         difference = max((network(batch) - reference(batch)).abs().max().item() for batch in batches)
         if not difference <= TOLERANCES[format]:
@@ -107,6 +110,23 @@ def export(
                 f"{TOLERANCES[format]:g} is allowed, so nothing was written."
             )
     return difference
+
+
+def deployment_facts(subnet: Subnet, run: Mapping[str, Any]) -> dict[str, Any]:
+    """What a program needs to know that runs an exported network, as JSON values.
+
+    Args:
+        subnet: the network.
+        run: what is known of the training.
+    """
+    model = subnet.model
+    facts = {
+        "input_size": [model.in_chans, *model.img_size],
+        "architecture": subnet.architecture.to_dict(),
+        "model": model.to_dict(),
+        **{key: run.get(key) for key in ("mean", "std", "crop_pct", "interpolation", "classes", "dataset")},
+    }
+    return {key: value for key, value in facts.items() if value is not None}
 
 
 def _write_safetensors(subnet: Subnet, example: Tensor, path: Path, run: Mapping[str, Any]) -> None:
@@ -122,9 +142,11 @@ def _exported_program(subnet: Subnet, example: Tensor) -> torch.export.ExportedP
     return torch.export.export(subnet, (example,), dynamic_shapes={"images": {0: batch}})
 
 
-def _write_torch(subnet: Subnet, example: Tensor, path: Path) -> None:
-    with open(path, "wb") as file:
-        torch.export.save(_exported_program(subnet, example), file)
+def _write_torch(subnet: Subnet, example: Tensor, path: Path, run: Mapping[str, Any]) -> None:
+    buffer = io.BytesIO()  # torch's own writer ends the process where a disk refuses
+    facts = {FACTS_FILE: json.dumps(deployment_facts(subnet, run))}
+    torch.export.save(_exported_program(subnet, example), buffer, extra_files=facts)
+    path.write_bytes(buffer.getbuffer())
 
 
 def _read_torch(path: Path) -> Callable[[Tensor], Tensor]:
@@ -147,7 +169,7 @@ def require_onnx() -> None:
             ) from None
 
 
-def _write_onnx(subnet: Subnet, example: Tensor, path: Path) -> None:
+def _write_onnx(subnet: Subnet, example: Tensor, path: Path, run: Mapping[str, Any]) -> None:
     require_onnx()
     program = torch.onnx.export(
         subnet,
@@ -160,7 +182,9 @@ def _write_onnx(subnet: Subnet, example: Tensor, path: Path) -> None:
         verbose=False,
     )
     assert program is not None
-    program.save(str(path))
+    for key, value in deployment_facts(subnet, run).items():
+        program.model.metadata_props[key] = json.dumps(value)
+    path.write_bytes(program.model_proto.SerializeToString())
 
 
 def _read_onnx(path: Path) -> Callable[[Tensor], Tensor]:

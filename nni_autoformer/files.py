@@ -42,20 +42,64 @@ def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
 
 
+MOST_BYTES, MOST_VALUES, DEEPEST = 1 << 20, 100_000, 50
+"""What a configuration file may hold, its aliases written out: a few lines of YAML can stand for billions of
+values.
+"""
+
+
+def _bounded(node: yaml.Node | None, depth: int = 0, known: dict[int, int] | None = None) -> int:
+    """The number of values of a YAML node with its aliases written out.
+
+    Raises:
+        yaml.YAMLError: there are too many, or they are nested too deeply.
+    """
+    known = {} if known is None else known
+    if node is None or isinstance(node, yaml.ScalarNode):
+        return 1
+    if depth > DEEPEST:
+        raise yaml.YAMLError(f"values are nested more than {DEEPEST} deep")
+    if id(node) not in known:
+        pairs = isinstance(node, yaml.MappingNode)
+        children = [entry for pair in node.value for entry in pair] if pairs else node.value
+        known[id(node)] = 1 + sum(_bounded(child, depth + 1, known) for child in children)
+    if known[id(node)] > MOST_VALUES:
+        raise yaml.YAMLError(f"the file stands for more than {MOST_VALUES:,} values")
+    return known[id(node)]
+
+
+def _loaded(text: str) -> Any:
+    loader = _UniqueKeyLoader(text)
+    try:
+        node = loader.get_single_node()
+        _bounded(node)
+        return None if node is None else loader.construct_document(node)
+    finally:
+        loader.dispose()
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
     Raises:
-        ConfigError: the file is missing, is no YAML, names a key twice, or holds something else than a
-            mapping.
+        ConfigError: the file is missing, too large, no YAML, has a duplicate key, or holds something else
+            than a mapping.
     """
     path = Path(path)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=_UniqueKeyLoader)
+        with path.open(encoding="utf-8") as file:
+            text = file.read(MOST_BYTES + 1)
+        if len(text) > MOST_BYTES:
+            raise ConfigError(f"{path}: the file has more than {MOST_BYTES:,} characters; is it YAML?")
+        content = _loaded(text)
+    except ConfigError:
+        raise
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the file cannot be read as text ({error}).") from None
+    except (ValueError, RecursionError) as error:
+        raise ConfigError(f"{path}: this is not valid YAML: {type(error).__name__}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""

@@ -9,6 +9,7 @@ import torch
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ModelSpace, Repeat
 from nni.nas.oneshot.pytorch.supermodule.base import BaseSuperNetModule
+from nni.nas.oneshot.pytorch.supermodule.differentiable import MixedOpDifferentiablePolicy
 from nni.nas.strategy import RandomOneShot
 from torch import Tensor
 
@@ -94,11 +95,17 @@ class AutoFormer(ModelSpace):
 
         Raises:
             ConfigError: the architecture is not in the space.
-            RuntimeError: the space has not been turned into a supernet.
+            RuntimeError: the space has not been turned into a supernet, or into one that mixes all subnets.
         """
         self.space.require(architecture)
+        modules = self._supernet_modules()
+        if isinstance(self.patch_embed.sampling_policy, MixedOpDifferentiablePolicy):
+            raise RuntimeError(
+                "A differentiable strategy has made this supernet: it runs a mixture of all subnets, and no "
+                "single one can be set. extract(architecture) gives a subnet."
+            )
         sample = architecture.to_sample(self.space.max_depth)
-        for module in self._supernet_modules():
+        for module in modules:
             module.resample(sample)
 
     def _supernet_modules(self) -> list[BaseSuperNetModule]:

@@ -12,6 +12,7 @@ from typing import Any
 import yaml
 
 from .architecture import KEYS, Architecture, is_integer, is_number
+from .config import shown
 from .errors import ConfigError
 from .files import packaged_names, packaged_or_own, read_yaml, write_text
 from .published_yaml import published_space
@@ -19,6 +20,9 @@ from .published_yaml import published_space
 __all__ = ["Architecture", "ModelConfig", "SearchSpace", "packaged_spaces"]
 
 POOLS = ("avg", "token")
+
+LARGEST = {"embed_dim": 1 << 16, "depth": 1000, "num_heads": 1000, "mlp_ratio": 1000}
+"""Above these a number is a slip of the pen, and counting the space's subnets would take for ever."""
 
 
 @dataclass(frozen=True)
@@ -367,12 +371,13 @@ def _choices(choices: Mapping, key: str, source: str) -> tuple:
         raise ConfigError(f"{source}: the key 'choices.{key}' is missing.")
     values = choices[key]
     if not isinstance(values, list) or not values:
-        raise ConfigError(f"{where} is {values!r}; it should be a list with at least one number.")
-    whole = key != "mlp_ratio"
+        raise ConfigError(f"{where} is {shown(repr(values))}; it should be a list with at least one number.")
+    whole, most = key != "mlp_ratio", LARGEST[key]
     for value in values:
-        if not (is_integer(value) and value >= 1 if whole else is_number(value) and value > 0):
-            kind = "a whole number above 0" if whole else "a number above 0"
-            raise ConfigError(f"{where} holds {value!r}; each entry should be {kind}.")
+        fits = is_integer(value) and value >= 1 if whole else is_number(value) and value > 0
+        if not fits or value > most:
+            kind = f"a {'whole ' if whole else ''}number above 0, up to {most:,}"
+            raise ConfigError(f"{where} holds {shown(repr(value))}; each entry should be {kind}.")
     ordered = sorted(int(value) if whole else float(value) for value in values)
     if twice := [value for value, after in pairwise(ordered) if value == after]:
         raise ConfigError(f"{where} holds {twice[0]:g} twice.")

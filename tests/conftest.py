@@ -1,10 +1,12 @@
 """What many tests need: a home of their own, small real images, a small trained supernet."""
 
 import os
+import sys
 
 import pytest
 
 os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the numbers here are those of the CPU
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only wait for each other on such small networks
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -16,6 +18,13 @@ def _own_home(tmp_path_factory):
     yield
     if before is not None:
         os.environ["HOME"] = before
+
+
+@pytest.fixture(autouse=True)
+def _no_process_is_left():
+    yield
+    if (processes := sys.modules.get("tests.processes")) is not None:
+        processes.end_all()
 
 
 def write_image_folder(root, per_class=None, classes=("one", "two", "six"), side=8, splits=("train", "val")):

@@ -1,5 +1,7 @@
 """Strict YAML and outputs by rename."""
 
+import time
+
 import pytest
 
 from nni_autoformer.errors import ConfigError
@@ -9,8 +11,8 @@ from nni_autoformer.files import digest, read_json, read_yaml, replacing, write_
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("a: 1\nb: 2\na: 3\n", "line 3: .*the key 'a' stands here a second time"),
-        ("outer:\n  x: 1\n  x: 2\n", "line 3: .*'x' stands here a second time"),
+        ("a: 1\nb: 2\na: 3\n", "line 3: .*duplicate key 'a'"),
+        ("outer:\n  x: 1\n  x: 2\n", "line 3: .*duplicate key 'x'"),
         ("a: [1, 2\n", "not valid YAML"),
         ("- 1\n- 2\n", "holds a list"),
         ("", "holds nothing"),
@@ -71,3 +73,27 @@ def test_others_may_read_what_was_written_as_the_user_s_mask_allows(tmp_path):
     with replacing(tmp_path / "weights.safetensors") as temporary:
         save_file({"weight": torch.zeros(2)}, temporary)
     assert (tmp_path / "weights.safetensors").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
+    f"{name}: &{name} [{', '.join([f'*{before}'] * 9)}]\n" for before, name in zip("abcdefgh", "bcdefghi")
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (BOMB, "stands for more than 100,000 values"),
+        ("a: " + "[" * 60 + "]" * 60, "nested more than 50 deep"),
+        ("a: " + "[" * 5000, "not valid YAML"),
+        ("a: " + "9" * 5000, "not valid YAML"),
+        ("a: x\n" * 300_000, "more than 1,048,576 characters"),
+    ],
+    ids=["aliases", "nested", "brackets", "digits", "long"],
+)
+def test_a_file_that_would_take_for_ever_is_refused_at_once(tmp_path, text, words):
+    (tmp_path / "a.yaml").write_text(text)
+    start = time.monotonic()
+    with pytest.raises(ConfigError, match=words):
+        read_yaml(tmp_path / "a.yaml")
+    assert time.monotonic() - start < 5

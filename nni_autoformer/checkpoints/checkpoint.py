@@ -6,6 +6,7 @@ Importing this loads no torch, and the header of a file that this package wrote 
 from __future__ import annotations
 
 import warnings
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 from ..architecture import Architecture
 from ..errors import ConfigError
 from ..space import SearchSpace
-from .header import Header, own_header
+from .header import OWN_KINDS, Header, own_header
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 
 class Checkpoint:
     """A file with the weights of a supernet or of a subnet: one that this package wrote, or other people's,
-    recognised by its key names.
+    recognised by its key names. Weights of fp16, bf16 and float64 become float32.
 
     A supernet's tensors carry the published key names (`patch_embed_super.proj`,
     `blocks.{i}.attn_layer_norm`, …), a subnet's timm's. What the file says of itself is read at once; a file
@@ -35,6 +36,7 @@ class Checkpoint:
         path: file of the checkpoint.
         expected: search space that the caller expects of a supernet; needed where the file does not say it.
             Its number of classes does not count, because training sets it to the data's.
+        use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
 
     Attributes:
         header: what the file is, from its header or from its tensors' names and sizes.
@@ -43,20 +45,28 @@ class Checkpoint:
         ConfigError: the file is missing, truncated, holds code, or is no checkpoint that is known here.
     """
 
-    def __init__(self, path: str | Path, expected: SearchSpace | None = None) -> None:
+    def __init__(
+        self, path: str | Path, expected: SearchSpace | None = None, *, use_ema: bool = False
+    ) -> None:
         self.path, self.expected = Path(path), expected
+        self._foreign: dict[str, Tensor] | None = None
         header = own_header(self.path)
         if header is None:
-            from .foreign import foreign_header
+            from .foreign import open_foreign
 
-            header = foreign_header(self.path, self._tensors, expected)
+            header, self._foreign = open_foreign(self.path, expected, use_ema)
+        elif use_ema:
+            raise ConfigError(
+                f"{self.path}: --use-ema: the file holds one set of weights; a training writes the moving "
+                "average to a file of its own, whose name ends in -ema.safetensors."
+            )
         self.header: Header = header
 
     @cached_property
     def _tensors(self) -> dict[str, Tensor]:
-        from .reading import read_tensors
+        from .reading import read_own
 
-        return read_tensors(self.path)
+        return read_own(self.path) if self._foreign is None else self._foreign
 
     def require_expected(self) -> None:
         """Check that the file is of the search space that the caller expects.
@@ -96,12 +106,18 @@ class Checkpoint:
             return space.require(which) if isinstance(which, Architecture) else space.architecture(which)
         if which is None:
             return header.subnet
-        wanted = which if isinstance(which, Architecture) else header.space.architecture(which)
-        if wanted != header.subnet:
+        wanted = which if isinstance(which, Architecture) else self._read(which)
+        if not _same_sizes(wanted, header.subnet):
             raise ConfigError(
                 f"{self.path}: the file holds one subnet, and it is not --architecture {which}."
             )
-        return wanted
+        # a foreign file knows the hidden widths only, which several ratios give
+        return header.subnet if header.kind in OWN_KINDS else wanted
+
+    def _read(self, which: str | Path) -> Architecture:
+        path, space = Path(which), self.header.space
+        named = str(which) in {"middle", *space.named()}
+        return Architecture.from_yaml(path) if path.is_file() and not named else space.architecture(which)
 
     def supernet(self) -> AutoFormer:
         """Build the supernet with the file's weights.
@@ -137,7 +153,10 @@ class Checkpoint:
                 "subnets below the largest head count; the accuracy of those will differ from NNI's.",
                 stacklevel=4,
             )
-            tensors = hub_supernet_to_published(tensors)
+            try:
+                tensors = hub_supernet_to_published(tensors)
+            except ConfigError as error:
+                raise ConfigError(f"{self.path}: {error}") from None
         require_supernet_shapes(self.path, tensors, self.header.space)
         return tensors
 
@@ -155,9 +174,10 @@ class Checkpoint:
 
         model = self.header.space.model
         if not self.header.of_supernet:
-            if architecture not in (None, self.header.subnet):
+            if architecture is not None and not _same_sizes(architecture, self.header.subnet):
                 raise ConfigError(f"{self.path}: the file holds one subnet, and it is not {architecture}.")
-            return Subnet.from_tensors(self.header.subnet, model, self._subnet_tensors()).eval()
+            chosen = architecture or self.header.subnet
+            return Subnet.from_tensors(chosen, model, self._subnet_tensors()).eval()
         if architecture is None:
             raise ConfigError(f"{self.path}: the file holds a {self.header.kind}; a subnet is needed here.")
         return Subnet.from_tensors(architecture, model, self._part(architecture)).eval()
@@ -183,6 +203,15 @@ class Checkpoint:
         return slicing.subnet(lambda key: largest[published_key(key)], architecture, self.header.space.model)
 
 
+def _same_sizes(one: Architecture, other: Architecture) -> bool:
+    """Whether two architectures are the same network, whatever ratios gave the hidden widths."""
+    return (one.embed_dim, one.num_heads, one.hidden_features) == (
+        other.embed_dim,
+        other.num_heads,
+        other.hidden_features,
+    )
+
+
 def require_space(path: Path, header: Header, space: SearchSpace | None) -> None:
     """Check that a checkpoint is of the space that the caller expects.
 
@@ -192,6 +221,8 @@ def require_space(path: Path, header: Header, space: SearchSpace | None) -> None
     if space is None:
         return
     expected = space.with_model(num_classes=header.space.model.num_classes)
+    if header.kind not in OWN_KINDS:  # what such a file says of its network has been told already
+        expected = replace(space, model=header.space.model)
     if differences := expected.differences(header.space):
         raise ConfigError(
             f"{path}: the checkpoint is of another search space than '{space.name}': "

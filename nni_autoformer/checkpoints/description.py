@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Mapping
 
-from ..complexity import COSTS
+from ..architecture import KEYS
+from ..complexity import COSTS, cost_rows
 from .header import Header
 
 LONGEST_VALUE = 200
 """Characters that are shown of a value; a list of 1,000 classes is cut."""
+
+OWN_ACCURACIES = (
+    ("val_acc/network", "top-1 of the network"),
+    ("val_acc_ema/network", "top-1 of the moving average"),
+)
+"""Metrics of the training of a single network; those of a supernet's training are about other subnets."""
 
 
 def describe(header: Header) -> list[tuple[str, str]]:
@@ -17,18 +26,45 @@ def describe(header: Header) -> list[tuple[str, str]]:
     Args:
         header: header of a checkpoint.
     """
-    space = header.space
-    low, high = COSTS["params"].range(space)
+    what = _supernet_rows(header) if header.of_supernet else _subnet_rows(header)
     return [
         ("kind", header.kind),
-        ("space", f"{space.name}, {space.size:,} subnets"),
-        ("parameters", f"{low:,}" if low == high else f"{low:,} to {high:,}"),
-        *((key, str(list(getattr(space, key)))) for key in ("embed_dim", "depth", "num_heads", "mlp_ratio")),
-        ("model", json.dumps(space.model.to_dict())),
-        *((name, str(architecture)) for name, architecture in space.architectures.items()),
+        *what,
         *((key, _short(json.dumps(value))) for key, value in header.run.items()),
         *((f"{package} version", version) for package, version in header.versions.items()),
     ]
+
+
+def _supernet_rows(header: Header) -> list[tuple[str, str]]:
+    space = header.space
+    low, high = COSTS["params"].range(space)
+    return [
+        ("space", f"{space.name}, {_count(space.size)} subnets"),
+        ("parameters", f"{low:,}" if low == high else f"{low:,} to {high:,}"),
+        *((key, str(list(getattr(space, key)))) for key in KEYS),
+        ("model", json.dumps(space.model.to_dict())),
+        *((name, str(architecture)) for name, architecture in space.architectures.items()),
+    ]
+
+
+def _subnet_rows(header: Header) -> list[tuple[str, str]]:
+    architecture, model = header.subnet, header.space.model
+    metrics: Mapping = header.run.metrics or {}
+    return [
+        ("space", "one subnet"),
+        ("architecture", str(architecture)),
+        *cost_rows(architecture, model),
+        *(
+            (title, f"{100 * metrics[name]:.2f} % on the validation images of its training")
+            for name, title in OWN_ACCURACIES
+            if isinstance(metrics.get(name), (int, float))
+        ),
+        ("model", json.dumps(model.to_dict())),
+    ]
+
+
+def _count(number: int) -> str:
+    return f"{number:,}" if number < 10**24 else f"about 10^{math.log10(number):.0f}"
 
 
 def _short(text: str) -> str:

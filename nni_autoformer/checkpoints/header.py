@@ -3,19 +3,36 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
-from ..architecture import Architecture
+from ..architecture import KEYS, Architecture
 from ..errors import ConfigError
 from ..space import ModelConfig, SearchSpace
-from .run_facts import RunFacts
+from .run_facts import RunFacts, shown
 
 HEADER_KEY = "nni_autoformer"
 FORMAT = 1
 LONGEST = 100_000_000
 """A safetensors header is never longer, in bytes; a larger number is another kind of file."""
+
+OWN_KINDS = ("supernet", "subnet")
+KINDS = (*OWN_KINDS, "published supernet", "hub supernet", "hub subnet", "timm subnet")
+"""What a file can hold; the later ones are other people's, see `layouts.recognise`."""
+
+LARGEST = {
+    "choices.embed_dim": 2**16,
+    "choices.depth": 2**10,
+    "choices.num_heads": 2**10,
+    "choices.mlp_ratio": 2**10,
+    "model.num_patches": 2**17,
+    "model": 2**26,
+}
+"""Sizes beyond which a header is damaged; 'model' is for what is not named."""
 
 
 @dataclass
@@ -23,7 +40,7 @@ class Header:
     """What a checkpoint file says of itself.
 
     Attributes:
-        kind: 'supernet' or 'subnet'; for other people's files as `layouts.recognise` says.
+        kind: one of `KINDS`.
         space: search space; its number of classes is the data's.
         run: what the training knew.
         versions: versions of this package and of torch when the file was written.
@@ -62,41 +79,102 @@ def own_header(path: str | Path) -> Header | None:
     """The header of a file that this package wrote; None for any other file.
 
     Raises:
-        ConfigError: the file is missing or truncated, or its header is damaged.
+        ConfigError: the file is missing, unreadable or truncated, or its header is malformed.
     """
     path = Path(path)
-    if not path.is_file():
-        raise ConfigError(f"{path}: there is no such checkpoint.")
-    with open(path, "rb") as file:
-        start = file.read(8)
-        length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
-        text = file.read(length) if 2 <= length <= LONGEST else b""
+    try:
+        if not path.is_file():
+            raise ConfigError(f"{path}: there is no such checkpoint.")
+        with open(path, "rb") as file:
+            start = file.read(8)
+            length = struct.unpack("<Q", start)[0] if len(start) == 8 else 0
+            text = file.read(length) if 2 <= length <= LONGEST else b""
+            size = os.fstat(file.fileno()).st_size
+    except OSError as error:
+        raise ConfigError(f"{path}: the file cannot be read: {error.strerror}.") from None
     try:
         entries = json.loads(text)
         header = entries.pop("__metadata__", {}).get(HEADER_KEY)
-        if header is None:
-            return None
-        end = 8 + length + max((entry["data_offsets"][1] for entry in entries.values()), default=0)
-    except (ValueError, AttributeError, KeyError, TypeError, IndexError):
+        ends = (entry["data_offsets"][1] for entry in entries.values())
+        truncated = header is not None and size < 8 + length + max(ends, default=0)
+    except (ValueError, AttributeError, KeyError, TypeError, IndexError, RecursionError):
         return None
-    if path.stat().st_size < end:
-        raise ConfigError(f"{path}: the file is damaged or truncated: it should have {end:,} bytes.")
-    return parse_header(path, header)
+    if truncated:
+        raise ConfigError(f"{path}: the file is damaged or truncated: its tensors are longer than the file.")
+    return None if header is None else parse_header(path, header)
 
 
 def parse_header(path: Path, text: str) -> Header:
     """Read the JSON that stands in a file's header.
 
     Raises:
-        ConfigError: it is damaged, or of a format that this version does not know.
+        ConfigError: it is no JSON, or malformed; the sentence names file and key.
     """
     try:
         content = json.loads(text)
-        if content["format"] != FORMAT:
+    except (ValueError, TypeError, RecursionError) as error:
+        raise ConfigError(f"{path}: the header is damaged, it is no JSON ({type(error).__name__}).") from None
+    return header_from(content, str(path))
+
+
+def header_from(content: Any, source: str) -> Header:
+    """Check what a header says; behind this border it is trusted.
+
+    Args:
+        content: the header's JSON.
+        source: file that error messages name.
+
+    Raises:
+        ConfigError: a key is missing, or a value is of another kind or out of its range.
+    """
+    try:
+        return _header_from(content, source)
+    except ConfigError:
+        raise
+    except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
+        raise ConfigError(
+            f"{source}: the header is damaged ({type(error).__name__}: {shown(str(error))})."
+        ) from None
+
+
+def _header_from(content: Any, source: str) -> Header:
+    if not isinstance(content, Mapping):
+        raise ConfigError(f"{source}: the header is damaged: it should hold keys with values.")
+    for key in ("format", "kind", "space", "run", "versions"):
+        if key not in content:
+            raise ConfigError(f"{source}: the header is damaged: the key '{key}' is missing.")
+    if content["format"] != FORMAT:
+        raise ConfigError(
+            f"{source}: the file has format {shown(content['format'])}; this version reads format {FORMAT}."
+        )
+    kind, versions = content["kind"], content["versions"]
+    if kind not in KINDS:
+        raise ConfigError(f"{source}: kind is {shown(kind)}; it should be one of {', '.join(KINDS)}.")
+    if not isinstance(content["space"], Mapping):
+        raise ConfigError(f"{source}: space is {shown(content['space'])}; it should hold keys with values.")
+    if not isinstance(versions, Mapping):
+        raise ConfigError(f"{source}: versions is {shown(versions)}; it should hold keys with values.")
+    space = SearchSpace.from_dict(content["space"], f"{source}: space")
+    _require_plausible(space, source)
+    if kind.endswith("subnet") and "subnet" not in space.architectures:
+        raise ConfigError(f"{source}: space.architectures lacks 'subnet', the architecture of the file.")
+    run = RunFacts.from_dict(content["run"], f"{source}: run")
+    for key in ("mean", "std"):
+        if len(getattr(run, key) or (0,)) not in (1, space.model.in_chans):
             raise ConfigError(
-                f"{path}: the file has format {content['format']}; this version reads format {FORMAT}."
+                f"{source}: run.{key} has {len(getattr(run, key))} numbers, and images have "
+                f"{space.model.in_chans} channels."
             )
-        space = SearchSpace.from_dict(content["space"], f"{path}: space")
-        return Header(content["kind"], space, RunFacts.from_dict(content["run"]), content["versions"])
-    except (KeyError, TypeError, json.JSONDecodeError) as error:
-        raise ConfigError(f"{path}: the header is damaged ({type(error).__name__}: {error}).") from None
+    return Header(kind, space, run, {str(name): str(version) for name, version in versions.items()})
+
+
+def _require_plausible(space: SearchSpace, source: str) -> None:
+    """Refuse sizes that no machine can build, before something tries."""
+    sizes = {f"choices.{key}": getattr(space, key)[-1] for key in KEYS}
+    model = space.model
+    for key in ("patch_size", "in_chans", "num_classes", "num_patches", "max_relative_position"):
+        sizes[f"model.{key}"] = getattr(model, key)
+    for key, size in sizes.items():
+        most = LARGEST.get(key, LARGEST["model"])
+        if size > most:
+            raise ConfigError(f"{source}: space.{key} is {shown(size)}; at most {most:,} is possible.")

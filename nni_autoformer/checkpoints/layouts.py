@@ -15,7 +15,7 @@ into three gives each subnet below the largest head count other biases than NNI'
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -66,7 +66,11 @@ def recognise(tensors: Tensors) -> str | None:
 
 
 def hub_to_timm(tensors: Tensors) -> dict[str, Tensor]:
-    """A subnet of NNI's hub in timm's layout; exact."""
+    """A subnet of NNI's hub in timm's layout; exact.
+
+    Raises:
+        ConfigError: queries, keys or values of a layer are missing, or of other shapes than each other.
+    """
     result = {}
     for key, tensor in tensors.items():
         for part in ("q", "k", "v"):
@@ -77,7 +81,12 @@ def hub_to_timm(tensors: Tensors) -> dict[str, Tensor]:
         if part in ("k", "v"):
             continue
         if part == "q":
-            joined = [tensors[key.replace(".attn.q.", f".attn.{name}.")] for name in ("q", "k", "v")]
+            names = [key.replace(".attn.q.", f".attn.{name}.") for name in ("q", "k", "v")]
+            if missing := [name for name in names if name not in tensors]:
+                raise ConfigError(f"the tensor '{missing[0]}' of an attention layer is missing.")
+            joined = [tensors[name] for name in names]
+            if not tensor.ndim or any(other.shape != tensor.shape for other in joined):
+                raise ConfigError(f"'{key}' and its keys and values have different shapes.")
             result[key.replace(".attn.q.", ".attn.qkv.")] = torch.cat(joined)
             continue
         if key in ("cls_token.cls_token", "pos_embed.pos_embed"):
@@ -111,6 +120,9 @@ def hub_supernet_to_published(tensors: Tensors) -> dict[str, Tensor]:
 
     Exact for subnets with the largest head count in every layer; every other one gets other biases in
     queries, keys and values than NNI gives it, because the published layout cuts one bias into three.
+
+    Raises:
+        ConfigError: queries, keys or values of a layer are missing, or of other shapes than each other.
     """
     result = {}
     for key, tensor in hub_to_timm(
@@ -123,10 +135,17 @@ def hub_supernet_to_published(tensors: Tensors) -> dict[str, Tensor]:
     return result
 
 
-def describe_subnet(tensors: Tensors) -> tuple[Architecture, ModelConfig]:
+def describe_subnet(
+    tensors: Mapping[str, Tensor], ratios: Sequence[float] = ()
+) -> tuple[Architecture, ModelConfig]:
     """The architecture and the network of a subnet in timm's layout, from its shapes.
 
-    The pooling leaves no trace in the tensors; the published one, the mean of the patches, is assumed.
+    Pooling and the two sides of the image leave no trace in the tensors: the mean of the patches and a square
+    are taken.
+
+    Args:
+        tensors: tensors of the subnet.
+        ratios: MLP ratios of the space that it is from, which are preferred where they give its sizes.
 
     Raises:
         ConfigError: the tensors are not those of such a subnet.
@@ -134,33 +153,54 @@ def describe_subnet(tensors: Tensors) -> tuple[Architecture, ModelConfig]:
     try:
         embed_dim = tensors["cls_token"].shape[-1]
         depth = sum(key.endswith(".attn.qkv.weight") for key in tensors)
-        heads = tuple(len(tensors[f"blocks.{i}.attn.qkv.weight"]) // (3 * HEAD_DIM) for i in range(depth))
+        rows = [len(tensors[f"blocks.{i}.attn.qkv.weight"]) for i in range(depth)]
         hidden = [len(tensors[f"blocks.{i}.mlp.fc1.weight"]) for i in range(depth)]
-        patch, channels = (
-            tensors["patch_embed.proj.weight"].shape[2],
-            tensors["patch_embed.proj.weight"].shape[1],
-        )
+        patch, channels = (tensors["patch_embed.proj.weight"].shape[axis] for axis in (2, 1))
         classes = len(tensors["head.weight"])
         table = tensors.get("blocks.0.attn.rel_pos_embed_k.embeddings_table_v")
         position = tensors.get("pos_embed")
+        patches = None if position is None else position.shape[1] - 1
     except KeyError as error:
         raise ConfigError(f"the tensor {error} of a subnet is missing.") from None
-    side = 224 if position is None else patch * math.isqrt(position.shape[1] - 1)
-    model = ModelConfig(
-        img_size=(side, side),
-        patch_size=patch,
-        in_chans=channels,
-        num_classes=classes,
-        relative_position=table is not None,
-        max_relative_position=14 if table is None else (len(table) - 2) // 2,
-        absolute_position=position is not None,
+    except (IndexError, TypeError):
+        raise ConfigError("a tensor of the subnet has too few dimensions.") from None
+    if odd := [count for count in rows if count % (3 * HEAD_DIM)]:
+        raise ConfigError(
+            f"queries, keys and values have {odd[0]} channels together; with heads of {HEAD_DIM} it would be "
+            f"a multiple of {3 * HEAD_DIM}."
+        )
+    if patches is not None and math.isqrt(patches) ** 2 != patches:
+        raise ConfigError(
+            f"the position embedding has {patches} patches, which are no square; a file without a header of "
+            "nni-autoformer does not say height and width."
+        )
+    side = 224 if patches is None else patch * math.isqrt(patches)
+    model = ModelConfig.from_dict(
+        {
+            "img_size": [side, side],
+            "patch_size": patch,
+            "in_chans": channels,
+            "num_classes": classes,
+            "relative_position": table is not None,
+            "max_relative_position": 14 if table is None else (len(table) - 2) // 2,
+            "absolute_position": position is not None,
+        },
+        "the tensors",
     )
-    return Architecture(embed_dim, heads, tuple(_ratio(size, embed_dim) for size in hidden)), model
+    found = tuple(ratio_of(size, embed_dim, ratios) for size in hidden)
+    return Architecture(embed_dim, tuple(count // (3 * HEAD_DIM) for count in rows), found), model
 
 
-def _ratio(hidden: int, embed_dim: int) -> float:
-    for digits in range(6):
-        ratio = round(hidden / embed_dim, digits)
+def ratio_of(hidden: int, embed_dim: int, known: Sequence[float] = ()) -> float:
+    """An MLP ratio that gives a hidden width: `int(embed_dim * ratio) == hidden`.
+
+    Args:
+        hidden: hidden width of the MLP.
+        embed_dim: embedding size.
+        known: ratios that are preferred; without them the one with the fewest digits.
+    """
+    rounded = (round(hidden / embed_dim, digits) for digits in range(6))
+    for ratio in (*known, *rounded):
         if int(embed_dim * ratio) == hidden:
             return ratio
     return (hidden + 0.5) / embed_dim

@@ -5,55 +5,178 @@ pickle is looked at with `weights_only=True`.
 from __future__ import annotations
 
 import argparse
+import logging
 import pickle
-from pathlib import Path
+import re
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path, PosixPath
+from typing import Any
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import ConfigError
+from .layouts import recognise
+from .wrappers import Weights, unwrapped
 
-PICKLES = (b"PK", b"\x80\x02", b"\x80\x03", b"\x80\x04")
-"""How files begin that `torch.save` has written, today's and older ones."""
+log = logging.getLogger("nni_autoformer")
+
+PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
+"""How files of old versions of torch, and other pickles, begin."""
+
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
+"""Kinds of numbers that weights are read from; all become float32."""
+
+_SCALAR = np.float64(0).__reduce__()[0]
+PLAIN_VALUES: list[Any] = [
+    argparse.Namespace,
+    (PosixPath, "pathlib.PosixPath"),
+    (PosixPath, "pathlib._local.PosixPath"),
+    (_SCALAR, "numpy.core.multiarray.scalar"),
+    (_SCALAR, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *(type(np.dtype(kind)) for kind in ("f8", "f4", "i8", "i4", "?")),
+]
+"""What training scripts save beside the weights and torch does not take for plain values by itself: command
+lines, paths, and numbers of NumPy.
+"""
 
 
-def read_tensors(path: Path) -> dict[str, Tensor]:
-    """All tensors of a file, by name, on the CPU; those of a safetensors file are memory-mapped.
+def read_own(path: Path) -> dict[str, Tensor]:
+    """All tensors of a safetensors file, by name, as float32 on the CPU; those that are it already are
+    memory-mapped.
 
     Raises:
-        ConfigError: the file is truncated, holds code, or holds no tensors by name.
+        ConfigError: the file is truncated, or a tensor holds no floating-point numbers.
+    """
+    return _as_weights(path, _safetensors(path))
+
+
+def read_foreign(path: Path, use_ema: bool = False) -> Weights:
+    """The network in a file that does not say what it is, as float32 on the CPU.
+
+    Args:
+        path: file of safetensors, or one that `torch.save` has written.
+        use_ema: take the moving average of the weights where there are plain ones, too.
+
+    Raises:
+        ConfigError: the file is no checkpoint, is truncated, holds code, or holds no network.
     """
     with open(path, "rb") as file:
-        start = file.read(2)
-    return _torch_tensors(path) if start in PICKLES else _safetensors(path)
+        start = file.read(512)
+    _require_binary(path, start)
+    content: Any
+    if start.startswith(b"PK"):
+        content = _torch_content(path, mmap=_require_torch_archive(path))
+    elif start.startswith(PICKLES):
+        content = _torch_content(path, mmap=False)
+    else:
+        content = _safetensors(path)
+    weights = unwrapped(path, content, use_ema)
+    if recognise(weights.tensors) is None:
+        state = any(key.startswith("blocks.blocks.") for key in weights.tensors)
+        raise ConfigError(
+            f"{path}: the file's tensors are those of no network that is known here (a supernet or subnet of "
+            "nni-autoformer, a published supernet, a network of NNI's hub, a subnet in timm's layout)."
+            + (" It is the state of a training; the weights are the .safetensors beside it." if state else "")
+        )
+    return Weights(_as_weights(path, weights.tensors), weights.trained_with)
+
+
+def _require_binary(path: Path, start: bytes) -> None:
+    """Refuse text that was saved under a checkpoint's name."""
+    text = start.removeprefix(b"\xef\xbb\xbf").strip().lower()
+    if not text or b"\x00" in start or start.startswith((b"PK", *PICKLES)):
+        return
+    if text.startswith(b"version https://git-lfs"):
+        raise ConfigError(
+            f"{path}: this is a pointer of Git LFS and not the file itself; 'git lfs pull' fetches that."
+        )
+    if text.startswith((b"<!doctype", b"<html", b"<head", b"<?xml", b"<body")):
+        raise ConfigError(
+            f"{path}: this is a web page and no checkpoint, as a download leaves it that needs a login or "
+            "whose address is wrong; fetch the file again."
+        )
+    if text.startswith((b"{", b"[")):
+        raise ConfigError(f"{path}: this is a JSON file and no checkpoint.")
+    if start.isascii():
+        raise ConfigError(f"{path}: this is a text file and no checkpoint.")
+
+
+def _require_torch_archive(path: Path) -> bool:
+    """Refuse archives that hold other things than `torch.save` writes; whether its tensors can be
+    memory-mapped.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            entries = archive.infolist()
+    except (zipfile.BadZipFile, OSError, ValueError, RuntimeError, NotImplementedError) as damage:
+        raise ConfigError(f"{path}: the file is damaged or truncated ({type(damage).__name__}).") from None
+    names = [entry.filename.partition("/")[2] for entry in entries]
+    if "constants.pkl" in names:
+        raise ConfigError(
+            f"{path}: this is a TorchScript program; save the state_dict() of the network instead."
+        )
+    if "archive_format" in names:
+        raise ConfigError(
+            f"{path}: this is a program of torch.export; the checkpoint that it was made of is needed."
+        )
+    if "data.pkl" not in names:
+        raise ConfigError(f"{path}: this is a zip archive that torch.save has not written.")
+    return all(entry.compress_type == zipfile.ZIP_STORED for entry in entries)
 
 
 def _safetensors(path: Path) -> dict[str, Tensor]:
     try:
         with safe_open(path, framework="pt") as file:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no dict)
-    except (SafetensorError, OSError) as error:
+    except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: the file is damaged or truncated, it cannot be read as safetensors ({error})."
         ) from None
 
 
-def _torch_tensors(path: Path) -> dict[str, Tensor]:
+def _torch_content(path: Path, mmap: bool) -> Any:
     try:
-        # the published files hold their command line beside the weights; this one type is plain values
-        with torch.serialization.safe_globals([argparse.Namespace]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
+        with torch.serialization.safe_globals(PLAIN_VALUES), open(path, "rb") as file:
+            # a file's name is no matter, and torch would go by it where it ends in .safetensors
+            mmap = mmap and path.suffix != ".safetensors"
+            return torch.load(str(path) if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
+    except pickle.UnpicklingError as error:
+        said = str(error)
+        if "Unsupported" not in said or "Unsupported operand" in said:
+            raise ConfigError(
+                f"{path}: the file is damaged or truncated, or torch.save has not written it."
+            ) from None
+        named = re.search(r"GLOBAL ([\w.]+)", str(error))
+        asked = f" ({named[1]})" if named else ""
         raise ConfigError(
-            f"{path}: refused: the file holds other things than tensors and plain values, and loading them "
-            "could run code."
+            f"{path}: refused: the file holds other things than tensors and plain values{asked}, and loading "
+            "them could run code; save the network's state_dict() alone."
         ) from None
     except Exception as damage:  # whatever a damaged archive makes torch say
         raise ConfigError(f"{path}: the file is damaged or truncated ({type(damage).__name__}).") from None
-    content = content.get("model", content) if isinstance(content, dict) else content
-    if not isinstance(content, dict) or not all(isinstance(value, Tensor) for value in content.values()):
-        raise ConfigError(
-            f"{path}: the file holds no network: neither tensors by name nor such under 'model'."
-        )
-    return dict(content)
+
+
+def _as_weights(path: Path, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    kinds = set()
+    for key, tensor in tensors.items():
+        if tensor.dtype not in FLOATS:
+            raise ConfigError(
+                f"{path}: the tensor '{key}' holds {_kind(tensor)} numbers; weights are float32, float16, "
+                "bfloat16 or float64."
+            )
+        if tensor.layout is not torch.strided or tensor.is_meta:
+            kind = "no values" if tensor.is_meta else "a sparse matrix"
+            raise ConfigError(f"{path}: the tensor '{key}' holds {kind}; weights are whole tensors.")
+        kinds.add(_kind(tensor))
+    if others := kinds - {"float32"}:
+        log.info(f"{path}: the weights are {' and '.join(sorted(others))} in the file; float32 is used.")
+    return {key: tensor.detach().to(torch.float32) for key, tensor in tensors.items()}
+
+
+def _kind(tensor: Tensor) -> str:
+    return str(tensor.dtype).removeprefix("torch.")

@@ -2,9 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+import reprlib
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any
+
+from ..architecture import is_integer, is_number
+from ..errors import ConfigError
+
+INTERPOLATIONS = ("bicubic", "bilinear", "nearest", "box", "hamming", "lanczos")
+"""How evaluated images may be resized; timm's names."""
 
 
 @dataclass(frozen=True)
@@ -20,6 +27,31 @@ class HeldOut:
     file: str
     digest: str
     images: int | None = None
+
+    @classmethod
+    def from_dict(cls, content: Any, source: str) -> HeldOut:
+        """Read the form that `to_dict` writes.
+
+        Args:
+            content: the value in the file.
+            source: file and key that error messages name.
+
+        Raises:
+            ConfigError: a value is missing or of another kind, or the file is no plain name: a header must
+                not lead to other places than the checkpoint's folder.
+        """
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{source} is {shown(content)}; it should hold file, digest and images.")
+        name, digest, images = (content.get(key) for key in ("file", "digest", "images"))
+        if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0"):
+            raise ConfigError(
+                f"{source}.file is {shown(name)}; it should be the name of a file beside the checkpoint."
+            )
+        if not isinstance(digest, str):
+            raise ConfigError(f"{source}.digest is {shown(digest)}; it should be text.")
+        if images is not None and not _is_count(images):
+            raise ConfigError(f"{source}.images is {shown(images)}; it should be a whole number, 0 or more.")
+        return cls(name, digest, images)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON."""
@@ -67,19 +99,27 @@ class RunFacts(Mapping):
     nulls: frozenset[str] = frozenset()
 
     @classmethod
-    def from_dict(cls, content: Mapping[str, Any]) -> RunFacts:
+    def from_dict(cls, content: Any, source: str = "run") -> RunFacts:
         """Read the form that `to_dict` writes.
 
+        Args:
+            content: the value in the file.
+            source: file and key that error messages name.
+
         Raises:
-            KeyError, TypeError: a value is of another kind.
+            ConfigError: a value is of another kind or out of its range.
         """
+        if not isinstance(content, Mapping):
+            raise ConfigError(f"{source} is {shown(content)}; it should hold keys with values.")
         known = {key: value for key, value in content.items() if key in KEYS and value is not None}
+        for key, (fits, words) in _CHECKS.items():
+            if key in known and not fits(known[key]):
+                raise ConfigError(f"{source}.{key} is {shown(known[key])}; it should be {words}.")
         for key in ("classes", "mean", "std"):
             if key in known:
                 known[key] = tuple(known[key])
         if "selection" in known:
-            held_out = known["selection"]
-            known["selection"] = HeldOut(held_out["file"], held_out["digest"], held_out.get("images"))
+            known["selection"] = HeldOut.from_dict(known["selection"], f"{source}.selection")
         return cls(
             **known,
             more={key: value for key, value in content.items() if key not in KEYS},
@@ -114,3 +154,44 @@ class RunFacts(Mapping):
 
 KEYS = tuple(entry.name for entry in fields(RunFacts) if entry.name not in ("more", "nulls"))
 """The keys that this version knows, in the order in which they are written."""
+
+
+def shown(value: Any) -> str:
+    """A value of a file in an error message, cut where it is long."""
+    return reprlib.repr(value)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _all(fits: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, (list, tuple)) and len(value) > 0 and all(map(fits, value))
+
+
+def _is_recipe(value: Any) -> bool:
+    return isinstance(value, Mapping) and is_integer(value.get("seed", 0))
+
+
+def _is_mapping(value: Any) -> bool:
+    return isinstance(value, Mapping)
+
+
+_CHECKS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "dataset": (_is_text, "text"),
+    "classes": (_all(_is_text), "a list of names"),
+    "mean": (_all(is_number), "a list of numbers, one per channel"),
+    "std": (_all(lambda value: is_number(value) and value > 0), "a list of numbers above 0, one per channel"),
+    "crop_pct": (lambda value: is_number(value) and 0 < value <= 1, "a number above 0, up to 1"),
+    "interpolation": (lambda value: value in INTERPOLATIONS, f"one of {', '.join(INTERPOLATIONS)}"),
+    "recipe": (_is_recipe, "a recipe's keys with values, its seed a whole number"),
+    "training_images": (_is_count, "a whole number, 0 or more"),
+    "inherited": (_is_mapping, "keys with values"),
+    "supernet_depth": (lambda value: _is_count(value) and value > 0, "a whole number above 0"),
+    "epoch": (_is_count, "a whole number, 0 or more"),
+    "metrics": (_is_mapping, "names with numbers"),
+}

@@ -118,7 +118,7 @@ def require_supernet_shapes(path: Path, tensors: Mapping[str, Any], space: Searc
         ConfigError: it has not; the sentence names the packaged spaces that the file fits.
     """
     token = tensors.get("cls_token")
-    width = max(space.embed_dim[-1], 0 if token is None else token.shape[-1])
+    width = max(space.embed_dim[-1], token.shape[-1] if token is not None and token.ndim else 0)
     fitting = fitting_spaces(tensors)
     hint = f" (the file fits {' or '.join(fitting)})" if fitting and space.name not in fitting else ""
     require_shapes(path, tensors, supernet_shapes(space, width), f"the space '{space.name}'{hint}")
@@ -127,7 +127,10 @@ def require_supernet_shapes(path: Path, tensors: Mapping[str, Any], space: Searc
 def fitting_spaces(tensors: Mapping[str, Any]) -> list[str]:
     """The packaged spaces whose supernet has the depth, heads and about the width of a published file."""
     depth = sum(key.endswith(".attn.qkv.weight") for key in tensors)
-    rows, width = tensors["blocks.0.attn.qkv.weight"].shape if depth else (0, 0)
+    first = tensors.get("blocks.0.attn.qkv.weight")
+    if first is None or first.ndim != 2:
+        return []
+    rows, width = first.shape
     return [
         name
         for name in packaged_spaces()

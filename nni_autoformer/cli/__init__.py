@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import errno
 import sys
 from collections.abc import Sequence
 
 from .. import __version__
+from ..config import shown
 from ..errors import ConfigError, Terminated
 from ..experiment import current_trial
 from ..experiment.quiet import quieten
@@ -15,6 +17,12 @@ from .screen import show_log
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
+
+OF_THE_SYSTEM = (
+    *(errno.ENAMETOOLONG, errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM),
+    *(errno.EIO, errno.ELOOP, errno.EMFILE, errno.ENOTDIR, errno.EISDIR),
+)
+"""What files and disks say no with; where it is not said better below, it is said here."""
 
 TERMINATED = 143
 """Exit status after SIGTERM, with everything saved (128 + SIGTERM)."""
@@ -88,6 +96,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     except ConfigError as error:
         if not error.told:
             print(f"nni-autoformer: error: {_sentence(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in OF_THE_SYSTEM:
+            raise
+        where = f"{shown(error.filename)}: " if error.filename else ""
+        print(f"nni-autoformer: error: {where}{error.strerror}.", file=sys.stderr)
         return 2
     except Terminated as error:
         print(f"\nnni-autoformer: {error}", file=sys.stderr)

@@ -60,7 +60,8 @@ def run_info(arguments: argparse.Namespace) -> None:
 
 def run_convert(arguments: argparse.Namespace) -> None:
     """Convert a checkpoint."""
-    from ..checkpoints.convert import convert, require_new
+    from ..checkpoints.convert import convert
+    from ..checkpoints.writing import require_new
 
     require_new(arguments.output)
     output = convert(checkpoint_of(arguments), arguments.to, arguments.output, arguments.architecture)

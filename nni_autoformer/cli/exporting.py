@@ -24,7 +24,7 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    from ..checkpoints.convert import require_new
+    from ..checkpoints.writing import require_new
     from ..export import export_subnet, require_onnx
 
     require_new(arguments.output)

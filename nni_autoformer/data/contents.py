@@ -57,7 +57,7 @@ class Contents:
         classes: digest of the names of the classes, in order.
         names: digest of the images' names, in order.
         labels: digest of the images' classes.
-        pixels: digest of the files, or of the array, that the images are in; empty if there is neither.
+        pixels: digest of the files, or of the array, that the images are in; empty if neither is known.
         taken: when it was taken, in nanoseconds since 1970; it decides which times could tell.
     """
 
@@ -125,7 +125,7 @@ class Contents:
 def _pixels(source: ImageSource, taken: int, strict: bool) -> str:
     if source.array is not None:
         return _array_digest(source.array, source.indices)
-    files = source.used_files()
+    files = source.used_files() or source.watched
     return stamp_files(files, taken, strict) if files else ""
 
 

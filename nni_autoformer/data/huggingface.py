@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -134,12 +134,13 @@ def _tables(reader: Any) -> list[str]:
     return [str(entry["filename"]) for entry in reader.dataset.cache_files]
 
 
-def _files(reader: Any) -> Sequence[str]:
-    """For each image the file that it is, or else the table that its bytes are in."""
-    images = reader.dataset.with_format("arrow")[reader.image_key].combine_chunks()
-    paths, inside = images.field("path").to_pylist(), images.field("bytes").is_valid().to_pylist()
+def _files(reader: Any) -> list[str]:
+    """For each image the file that it is; nothing where the table holds the images themselves."""
+    parts = reader.dataset.data.column(reader.image_key).chunks
+    if not any(part.field("bytes").null_count for part in parts):
+        return []
     table = next(iter(_tables(reader)), "")
-    return [table if held or not path else path for path, held in zip(paths, inside)]
+    return [path or table for part in parts for path in part.field("path").to_pylist()]
 
 
 @contextmanager

@@ -139,6 +139,7 @@ class ImageStore:
                     raise OSError(f"the disk of {self.folder} has too little room")
                 name = temporary / "images.npy"
                 array = np.lib.format.open_memmap(name, mode="w+", dtype=np.uint8, shape=shape)
+                _take_room(name)
                 return torch.from_numpy(array)
 
             facts = StoredFacts.of(source)
@@ -166,3 +167,10 @@ class ImageStore:
                     continue
                 with contextlib.suppress(Timeout), FileLock(self.folder / f"{match[1]}.lock", timeout=0):
                     shutil.rmtree(folder, ignore_errors=True)
+
+
+def _take_room(file: Path) -> None:
+    """Have the disk set aside all of a file: one that is full later would end the process that writes."""
+    if hasattr(os, "posix_fallocate"):
+        with open(file, "rb+") as opened:
+            os.posix_fallocate(opened.fileno(), 0, file.stat().st_size)

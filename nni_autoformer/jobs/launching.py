@@ -6,14 +6,15 @@ search space that differs from the checkpoint's to a log file.
 
 from __future__ import annotations
 
+import ast
 import contextlib
-import importlib
 import logging
 import os
 import shlex
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
@@ -66,7 +67,7 @@ def check(config: Any, check_command: Callable[[list[str], Any], None]) -> None:
 
 
 def _check_tuner(tuner: Any, search_space: Any, folder: Path) -> None:
-    from ..search.tuner import EvolutionTuner, searcher_of
+    from ..search.tuner import searcher_of
 
     arguments = dict(tuner.class_args or {})
     if tuner.name is not None:
@@ -82,22 +83,57 @@ def _check_tuner(tuner: Any, search_space: Any, folder: Path) -> None:
                 raise ConfigError(f"tuner: '{tuner.name}' refuses its classArgs: {error}") from None
         ours = tuner.name.lower() == "autoformer"
     else:
-        ours = _class_of(tuner) is EvolutionTuner
+        ours = _is_ours(tuner)
     if ours:
         settings = {name: value for name, value in arguments.items() if name not in ("output", "retries")}
         searcher = searcher_of(base=folder, **settings)
         require_same_space(search_space, searcher.space)
 
 
-def _class_of(tuner: Any) -> type:
-    sys.path.insert(0, str(tuner.code_directory))
+def _is_ours(tuner: Any) -> bool:
+    """Whether a tuner's class is this package's; that of others is looked for without running its module.
+
+    Raises:
+        ConfigError: there is no such class.
+    """
+    from ..search import tuner as room
+
+    module, _, name = tuner.class_name.rpartition(".")
+    if module == room.__name__ and hasattr(room, name):
+        return getattr(room, name) is room.EvolutionTuner
+    file = _file_of(module.split("."), [str(tuner.code_directory), *sys.path])
+    if file is None or (file.suffix == ".py" and name not in _names_in(file)):
+        raise ConfigError(f"tuner: there is no class '{tuner.class_name}'.")
+    return False
+
+
+def _file_of(parts: list[str], places: list[str]) -> Path | None:
+    """The file of a module, found without importing the packages that it lies in."""
+    for number, part in enumerate(parts):
+        spec = PathFinder.find_spec(part, places)
+        if spec is None or (spec.origin is None and number == len(parts) - 1):
+            return None
+        if number == len(parts) - 1:
+            return Path(str(spec.origin))
+        places = list(spec.submodule_search_locations or [])
+    return None
+
+
+def _names_in(file: Path) -> set[str]:
+    """The names that a module defines or imports."""
     try:
-        module, name = tuner.class_name.rsplit(".", 1)
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError, ValueError) as error:
-        raise ConfigError(f"tuner: there is no class '{tuner.class_name}' ({error}).") from None
-    finally:
-        sys.path.pop(0)
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError, SyntaxError) as error:
+        raise ConfigError(f"tuner: {file} is no Python module ({error}).") from None
+    names: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.ClassDef, ast.FunctionDef)):
+            names.add(node.name)
+        elif isinstance(node, (ast.Import, ast.ImportFrom)):
+            names |= {alias.asname or alias.name for alias in node.names}
+        elif isinstance(node, ast.Assign):
+            names |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    return names
 
 
 def require_same_space(search_space: Any, space: SearchSpace) -> None:

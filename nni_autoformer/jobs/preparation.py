@@ -31,7 +31,7 @@ SELECTION_FILE = "selection.txt"
 SUPERNET_FILE = "supernet.safetensors"
 RECIPE_FILE = "recipe.yaml"
 
-UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
+UNWRITABLE = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EROFS, errno.EACCES, errno.EPERM, errno.EIO)
 
 
 @dataclass

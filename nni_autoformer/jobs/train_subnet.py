@@ -298,6 +298,12 @@ def supernet_depth_of(header: Header) -> int:
 
 
 def normalised_as(header: Header, splits: DataSplits) -> DataSplits:
-    """The data, with its images normalised as the checkpoint's weights are used to."""
+    """The data, with its images normalised as the checkpoint's weights are used to, and classes that are
+    numbers in the order of its logits if it does not know their names.
+    """
+    from ..data import in_order_of
+
     mean, std = header.run.mean, header.run.std
+    if header.run.classes is None and len(splits.train.classes) == header.space.model.num_classes:
+        splits = replace(splits, train=in_order_of(splits.train, None), test=in_order_of(splits.test, None))
     return splits if mean is None or std is None else replace(splits, mean=mean, std=std)

@@ -8,6 +8,7 @@ tensors. Shapes are compiled when they are first met.
 from __future__ import annotations
 
 import functools
+import logging
 import time
 import types
 from collections.abc import Callable
@@ -21,7 +22,10 @@ from ..architecture import HEAD_DIM
 from . import slicing
 from .block import Block, TensorBlock
 from .layers import masked
+from .mixture import Mixture
 from .relative_position import TokenGrid
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 class CompiledBlocks:
@@ -57,7 +61,6 @@ class CompiledBlocks:
             places: places of the block's tensors, see `places_of`.
             x: (batch, tokens, channels).
         """
-        masks = block.drop_path.mask(x), block.drop_path.mask(x)
         tensors: Any = {part: {} for part in PARTS}
         for part, key, owner, name in places:
             tensors[part][key] = owner._parameters[name]
@@ -68,6 +71,9 @@ class CompiledBlocks:
         else:
             heads = tensors["attn"]["proj.weight"].shape[1] // HEAD_DIM
             hidden = len(tensors["mlp"]["fc1.bias"])
+        if isinstance(heads, Mixture) or isinstance(hidden, Mixture):
+            return type(block).forward(block, x)
+        masks = block.drop_path.mask(x), block.drop_path.mask(x)
         sizes = Sizes(x.shape[-1], heads, hidden, entangled)
         arguments: Any = (x, tensors, sizes, norm.eps, attn.token_grid, *masks)
         if self.failure is not None:
@@ -96,7 +102,7 @@ class CompiledBlocks:
 
 
 def compile_blocks(
-    network: nn.Module, report: Callable[[str], None] = print, backend: str = "inductor"
+    network: nn.Module, report: Callable[[str], None] = _logger.info, backend: str = "inductor"
 ) -> CompiledBlocks:
     """Let all blocks of a supernet or subnet run compiled, in place.
 

@@ -5,6 +5,10 @@ takes NNI's choices as sizes and is what the model space is written with. The en
 supernet: NNI's one-shot strategy puts it in the twin's place. Its one slicing rule, from `slicing.py`, gives
 the tensors of the plain layer of the sampled sizes; the forward pass, NNI's freezing and the extraction of a
 subnet all use it, so a subnet cannot differ from its supernet.
+
+NNI's differentiable strategies set a distribution over sizes in place of a size. A layer then has the mixture
+of its slices for weights, at its largest width; see `mixture.py`. With all weight on one size it gives what
+the layer of that size gives, padded with zeros.
 """
 
 from __future__ import annotations
@@ -14,6 +18,7 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import nni.nas.strategy  # noqa: F401  (first: importing nni.nas.oneshot before it is a circular import)
+import torch.nn.functional as F
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ParametrizedModule
 from nni.nas.oneshot.pytorch.supermodule.operation import MixedOperation
@@ -22,6 +27,7 @@ from torch import Tensor, nn
 from . import slicing
 from .block import Attention, BlockLayers, Mlp, TensorAttention, TensorMlp, layer_norm, linear
 from .layers import Head, PatchEmbed, Tokens, add_tokens, patch_tokens
+from .mixture import Mixture, Size
 
 
 class MutablePatchEmbed(ParametrizedModule, PatchEmbed, wraps=PatchEmbed):  # type: ignore[call-arg]
@@ -59,7 +65,7 @@ class Entangled(MixedOperation):
     argument_list: ClassVar[list[str]]
 
     @abstractmethod
-    def sliced(self, *sizes: int) -> dict[str, Tensor]:
+    def sliced(self, *sizes: Size) -> dict[str, Tensor]:
         """The plain layer's tensors for the sizes of `argument_list`, under the plain layer's key names."""
 
     def _largest(self, key: str) -> Tensor:
@@ -78,9 +84,10 @@ class Entangled(MixedOperation):
             self.__dict__["_choices"] = super().simplify()
         return dict(self.__dict__["_choices"])
 
-    def current_tensors(self) -> dict[str, Tensor]:
-        """The plain layer's tensors for the sizes that are set now."""
-        return self.sliced(*(self.forward_argument(name) for name in self.argument_list))
+    def forward_argument(self, name: str) -> Any:
+        """The size that is set now, which may be a mixture."""
+        size = super().forward_argument(name)
+        return Mixture(size) if isinstance(size, dict) else size
 
     def freeze_weight(self, **arguments: Any) -> dict[str, Tensor]:
         """What NNI loads into the plain layer when it freezes the space to one sample."""
@@ -108,10 +115,10 @@ class EntangledPatchEmbed(Entangled, PatchEmbed):
     bound_type = MutablePatchEmbed
     argument_list = ["embed_dim"]
 
-    def sliced(self, embed_dim: int) -> dict[str, Tensor]:  # type: ignore[override]
+    def sliced(self, embed_dim: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.patch_embed(self._largest, embed_dim)
 
-    def forward_with_args(self, embed_dim: int, images: Tensor) -> Tensor:
+    def forward_with_args(self, embed_dim: Size, images: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim)
         return patch_tokens(images, tensors["proj.weight"], tensors["proj.bias"])
 
@@ -122,25 +129,35 @@ class EntangledTokens(Entangled, Tokens):
     bound_type = MutableTokens
     argument_list = ["embed_dim"]
 
-    def sliced(self, embed_dim: int) -> dict[str, Tensor]:  # type: ignore[override]
+    def sliced(self, embed_dim: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.tokens(self._largest, embed_dim, self.pos_embed is not None)
 
-    def forward_with_args(self, embed_dim: int, patches: Tensor) -> Tensor:
+    def forward_with_args(self, embed_dim: Size, patches: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim)
         return add_tokens(patches, tensors["cls_token"], tensors.get("pos_embed"))
 
 
 class EntangledLayerNorm(Entangled, nn.LayerNorm):
-    """The first `normalized_shape` channels."""
+    """The first `normalized_shape` channels.
+
+    A mixture is one of the layer's outputs, because each size has a mean and a deviation of its own. (NNI's
+    `MixedLayerNorm` takes those of the largest size, whose zeros are not part of a narrower subnet.)
+    """
 
     bound_type = MutableLayerNorm
     argument_list = ["normalized_shape"]
 
-    def sliced(self, normalized_shape: int) -> dict[str, Tensor]:  # type: ignore[override]
+    def sliced(self, normalized_shape: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.layer_norm(self._largest, normalized_shape)
 
-    def forward_with_args(self, normalized_shape: int, x: Tensor) -> Tensor:
-        return layer_norm(self.sliced(normalized_shape), self.eps)(x)
+    def forward_with_args(self, normalized_shape: Size, x: Tensor) -> Tensor:
+        if not isinstance(normalized_shape, Mixture):
+            return layer_norm(self.sliced(normalized_shape), self.eps)(x)
+
+        def padded(size: int) -> Tensor:
+            return F.pad(self.forward_with_args(size, x[..., :size]), (0, x.shape[-1] - size))
+
+        return normalized_shape.sum(padded)
 
 
 class EntangledAttention(Entangled, Attention):
@@ -149,7 +166,7 @@ class EntangledAttention(Entangled, Attention):
     bound_type = MutableAttention
     argument_list = ["embed_dim", "num_heads"]
 
-    def sliced(self, embed_dim: int, num_heads: int) -> dict[str, Tensor]:  # type: ignore[override]
+    def sliced(self, embed_dim: Size, num_heads: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.attention(self._largest, embed_dim, num_heads, self.token_grid is not None)
 
     def implant(self, sample: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -159,7 +176,7 @@ class EntangledAttention(Entangled, Attention):
         interleaved = tensors["qkv.weight"].view(3, rows // 3, embed_dim).transpose(0, 1)
         self.qkv.weight[:rows, :embed_dim].copy_(interleaved.reshape(rows, embed_dim))
 
-    def forward_with_args(self, embed_dim: int, num_heads: int, x: Tensor) -> Tensor:
+    def forward_with_args(self, embed_dim: Size, num_heads: Size, x: Tensor) -> Tensor:
         return TensorAttention(self.sliced(embed_dim, num_heads), self.token_grid)(x)
 
 
@@ -169,10 +186,10 @@ class EntangledMlp(Entangled, Mlp):
     bound_type = MutableMlp
     argument_list = ["embed_dim", "hidden_features"]
 
-    def sliced(self, embed_dim: int, hidden_features: int) -> dict[str, Tensor]:  # type: ignore[override]
+    def sliced(self, embed_dim: Size, hidden_features: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.mlp(self._largest, embed_dim, hidden_features)
 
-    def forward_with_args(self, embed_dim: int, hidden_features: int, x: Tensor) -> Tensor:
+    def forward_with_args(self, embed_dim: Size, hidden_features: Size, x: Tensor) -> Tensor:
         return TensorMlp(self.sliced(embed_dim, hidden_features))(x)
 
 
@@ -182,10 +199,10 @@ class EntangledHead(Entangled, Head):
     bound_type = MutableHead
     argument_list = ["in_features"]
 
-    def sliced(self, in_features: int) -> dict[str, Tensor]:  # type: ignore[override]
+    def sliced(self, in_features: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.head(self._largest, in_features)
 
-    def forward_with_args(self, in_features: int, x: Tensor) -> Tensor:
+    def forward_with_args(self, in_features: Size, x: Tensor) -> Tensor:
         return linear(self.sliced(in_features))(x)
 
 

@@ -8,6 +8,9 @@ The supernet keeps the published layout of its tensors: rows 3j, 3j+1 and 3j+2 o
 of query, key and value, so the first 3 x 64 x heads rows are whole heads; the qkv bias is not interleaved,
 its first 3 x 64 x heads entries are cut into three runs. The rules give timm's layout (queries, keys,
 values), which the plain layers know.
+
+A size is a number, or a `Mixture`: then a rule gives the mixture of what it gives for each size, padded with
+zeros to the largest plain layer's shape.
 """
 
 from __future__ import annotations
@@ -16,10 +19,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from ..architecture import HEAD_DIM, Architecture
 from ..space import ModelConfig
+from .mixture import Mixture, Size, mixed
 
 Get = Callable[[str], Tensor]
 """From a key name of the plain layer to the largest layer's tensor of that name."""
@@ -29,13 +34,17 @@ RELATIVE_TABLES = tuple(
 )
 
 
-def leading(tensor: Tensor, *sizes: int) -> Tensor:
+def leading(tensor: Tensor, *sizes: Size) -> Tensor:
     """The first entries of a tensor along its first dimensions, `tensor[:sizes[0], :sizes[1]]`, as a view.
 
     Indexing has one backward pass per dimension, and each fills a gradient of its own; this has one. On a GPU
     filling costs less than the time that Python takes to say so.
     """
     if tensor.shape[: len(sizes)] == sizes:
+        return tensor
+    if any(isinstance(size, Mixture) for size in sizes):
+        for dimension, size in enumerate(sizes):
+            tensor = mixed(tensor, dimension, size)
         return tensor
     once = len(sizes) == 1 or not (torch.is_grad_enabled() and tensor.requires_grad)
     if once or tensor.is_cuda or torch.compiler.is_compiling() or torch._C._are_functorch_transforms_active():
@@ -61,29 +70,29 @@ class _Leading(torch.autograd.Function):
         return whole, None, None
 
 
-def patch_embed(get: Get, embed_dim: int) -> dict[str, Tensor]:
+def patch_embed(get: Get, embed_dim: Size) -> dict[str, Tensor]:
     """The first `embed_dim` filters."""
     return {key: leading(get(key), embed_dim) for key in ("proj.weight", "proj.bias")}
 
 
-def tokens(get: Get, embed_dim: int, absolute_position: bool) -> dict[str, Tensor]:
+def tokens(get: Get, embed_dim: Size, absolute_position: bool) -> dict[str, Tensor]:
     """The first `embed_dim` channels."""
     keys = ("cls_token", "pos_embed") if absolute_position else ("cls_token",)
-    return {key: get(key)[..., :embed_dim] for key in keys}
+    return {key: mixed(get(key), -1, embed_dim) for key in keys}
 
 
-def layer_norm(get: Get, embed_dim: int) -> dict[str, Tensor]:
+def layer_norm(get: Get, embed_dim: Size) -> dict[str, Tensor]:
     """The first `embed_dim` channels."""
     return {key: leading(get(key), embed_dim) for key in ("weight", "bias")}
 
 
-def attention(get: Get, embed_dim: int, num_heads: int, relative_position: bool) -> dict[str, Tensor]:
+def attention(get: Get, embed_dim: Size, num_heads: Size, relative_position: bool) -> dict[str, Tensor]:
     """The first `num_heads` heads on the first `embed_dim` channels; the relative position is used whole."""
     width = HEAD_DIM * num_heads
-    interleaved = leading(get("qkv.weight"), 3 * width, embed_dim).reshape(width, 3, embed_dim)
+    rows = leading(get("qkv.weight"), 3 * width, embed_dim)
     tensors = {
-        "qkv.weight": interleaved.transpose(0, 1).reshape(3 * width, embed_dim),
-        "qkv.bias": leading(get("qkv.bias"), 3 * width),
+        "qkv.weight": rows.view(-1, 3, rows.shape[1]).transpose(0, 1).reshape(rows.shape),
+        "qkv.bias": _three_runs(get("qkv.bias"), width),
         "proj.weight": leading(get("proj.weight"), embed_dim, width),
         "proj.bias": leading(get("proj.bias"), embed_dim),
     }
@@ -92,7 +101,15 @@ def attention(get: Get, embed_dim: int, num_heads: int, relative_position: bool)
     return tensors
 
 
-def mlp(get: Get, embed_dim: int, hidden_features: int) -> dict[str, Tensor]:
+def _three_runs(bias: Tensor, width: Size) -> Tensor:
+    """Runs of query, key and value; where one ends depends on the size."""
+    if not isinstance(width, Mixture):
+        return leading(bias, 3 * width)
+    whole = len(bias) // 3
+    return width.sum(lambda size: F.pad(bias[: 3 * size].view(3, size), (0, whole - size))).flatten()
+
+
+def mlp(get: Get, embed_dim: Size, hidden_features: Size) -> dict[str, Tensor]:
     """The first `hidden_features` hidden channels on the first `embed_dim` channels."""
     return {
         "fc1.weight": leading(get("fc1.weight"), hidden_features, embed_dim),
@@ -102,9 +119,9 @@ def mlp(get: Get, embed_dim: int, hidden_features: int) -> dict[str, Tensor]:
     }
 
 
-def head(get: Get, embed_dim: int) -> dict[str, Tensor]:
+def head(get: Get, embed_dim: Size) -> dict[str, Tensor]:
     """All classes from the first `embed_dim` channels."""
-    return {"weight": get("weight")[:, :embed_dim], "bias": get("bias")}
+    return {"weight": mixed(get("weight"), 1, embed_dim), "bias": get("bias")}
 
 
 def subnet(get: Get, architecture: Architecture, model: ModelConfig) -> dict[str, Tensor]:

@@ -38,6 +38,7 @@ STYLE = {
     "axes.axisbelow": True,
     "axes.grid": True,
     "grid.alpha": 0.3,
+    "text.parse_math": False,  # names are other people's, and a $ in them is a $
 }
 
 UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
@@ -169,11 +170,11 @@ def draw_comparison(
             points += [_place(result, against) for result in known]
             if entry.kind == "table":
                 drawn.append(_families(axes, known, against, (color,), ("o",), 7))
-                axes.plot([], [], color=color, marker="o", markersize=7, label=entry.label)
+                axes.plot([], [], color=color, marker="o", markersize=7, label=_writable(entry.label))
             else:
                 drawn.append(_cloud(axes, entry, known, against, color))
         _name_axes(axes, against, "", bool(peers))
-        axes.set_title(title)
+        axes.set_title(_writable(title))
         axes.margins(x=0.1, y=0.08)
         if log:
             _log_axis(axes)
@@ -217,7 +218,7 @@ def _cloud(axes: Any, entry: Series, known: Sequence[Result], against: str, colo
     images = f" ({entry.split} images)" if entry.split else ""
     best = f", best {entry.best().top1:.2f} %" if entry.kind == "search" else ""
     shape = {"marker": "*", "s": 90} if marked else {"marker": "o", "s": 20}
-    axes.scatter([], [], color=color, label=f"{entry.label}{images}{best}", **shape)
+    axes.scatter([], [], color=color, label=_writable(f"{entry.label}{images}{best}"), **shape)
     labels = [Label(result.name, *_place(result, against), color, 4) for result in marked if result.name]
     return labels, [front]
 
@@ -271,6 +272,11 @@ def _name_axes(axes: Any, against: str, split: str, imagenet: bool = False) -> N
 
 def _told(accuracy: float, count: float) -> str:
     return f"{accuracy:.2f} %, {count / 1e6:.3g} M"
+
+
+def _writable(text: str) -> str:
+    """A text without what no font can show: bytes of a file's name that are no characters."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _area(points: int) -> float:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.header import Header
+from ..checkpoints.run_facts import HeldOut
 from ..data.store import ImageStore, image_key
 from ..errors import ConfigError
 from ..files import digest
@@ -50,11 +50,12 @@ class EvaluationImages:
             ConfigError: they are not there, are of other classes than the checkpoint's, or are not those that
                 its training held out.
         """
-        from ..data import open_data
+        from ..data import describe, open_data
 
         test = self.split == "test"
         data = None if self.data is None else Path(self.data)
         splits = open_data(self.dataset, data, header.space.model.in_chans, self.download, test_only=test)
+        _logger.info(describe(splits))
         return self.of(header, splits)
 
     def of(self, header: Header, splits: DataSplits) -> ImageSource:
@@ -62,7 +63,7 @@ class EvaluationImages:
         from ..data.class_order import in_order_of
 
         path = Path(self.checkpoint)
-        source = in_order_of(splits.test if self.split == "test" else splits.train, header.run.get("classes"))
+        source = in_order_of(splits.test if self.split == "test" else splits.train, header.run.classes)
         require_classes(source.classes, header, path)
         return source if self.split == "test" else selection_of(path, header, source, self.selection)
 
@@ -92,7 +93,7 @@ class EvaluationImages:
         if self.store == "none":
             return self._decode(header, source or self.source(header), progress)
         held_out = held_out_by(header, self.checkpoint)
-        names = None if held_out is None else held_out["digest"]
+        names = None if held_out is None else held_out.digest
         if source is None and (self.split == "test" or self.selection is not None or names is None):
             source = self.source(header)
         if source is not None:
@@ -127,8 +128,8 @@ class EvaluationImages:
     def _preparation(self, header: Header) -> dict[str, Any]:
         run = header.run
         return {
-            "crop_pct": run.get("crop_pct"),
-            "interpolation": run.get("interpolation", "bicubic"),
+            "crop_pct": run.crop_pct,
+            "interpolation": run.interpolation or "bicubic",
         }
 
     def _transform(self, header: Header) -> Any:
@@ -147,30 +148,27 @@ class EvaluationImages:
         )
 
 
-def held_out_by(header: Header, checkpoint: str | Path) -> Mapping[str, str] | None:
-    """What a checkpoint says of its list of held-out images: 'file', a name beside it, and 'digest'.
+def held_out_by(header: Header, checkpoint: str | Path) -> HeldOut | None:
+    """The selection set that a checkpoint's training held out.
 
     Args:
-        header: header of the checkpoint.
-        checkpoint: the file, for the error message.
+        header: what the checkpoint says of itself.
+        checkpoint: file of the checkpoint, for the error message.
 
     Raises:
-        ConfigError: it is damaged, or names a file elsewhere.
+        ConfigError: the header names no file beside the checkpoint, but one elsewhere on the machine.
     """
-    held_out = header.run.get("selection")
+    held_out = header.run.selection
     if held_out is None:
         return None
-    file, names = (
-        (held_out.get("file"), held_out.get("digest")) if isinstance(held_out, Mapping) else (None, None)
-    )
-    if not (isinstance(file, str) and isinstance(names, str)):
+    if not (isinstance(held_out.file, str) and isinstance(held_out.digest, str)):
         raise ConfigError(f"{checkpoint}: the header's selection should give a file and a digest.")
-    if Path(file).name != file:
+    if Path(held_out.file).name != held_out.file:
         raise ConfigError(
-            f"{checkpoint}: the header's selection names the file '{file[:100]}'; it should be the name of a "
-            "file beside the checkpoint."
+            f"{checkpoint}: the header's selection names the file '{held_out.file[:100]}'; it should be the "
+            "name of a file beside the checkpoint."
         )
-    return {"file": file, "digest": names}
+    return held_out
 
 
 def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: str | None) -> ImageSource:
@@ -195,10 +193,10 @@ def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: st
                 "N-per-class or a file. It may have been trained on these images, which flatters large "
                 "subnets."
             )
-        path = checkpoint.parent / held_out["file"]
+        path = checkpoint.parent / held_out.file
         # bad images of a class may have left its list without any
         indices = read_selection(path, source, every_class=False)
-        if digest([source.identifiers[i] for i in indices]) != held_out["digest"]:
+        if digest([source.identifiers[i] for i in indices]) != held_out.digest:
             raise ConfigError(f"{path}: this is not the list that {checkpoint} was trained without.")
         return source.subset(indices)
     wanted = parse_selection(flag)
@@ -207,10 +205,10 @@ def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: st
     indices = (
         read_selection(wanted.file, source)
         if wanted.file
-        else draw_selection(source, wanted.per_class, header.run.get("recipe", {}).get("seed", 0))
+        else draw_selection(source, wanted.per_class, header.run.seed)
     )
     chosen = split_selection(source, indices)[1]
-    if held_out is None or digest(chosen.identifiers) != held_out["digest"]:
+    if held_out is None or digest(chosen.identifiers) != held_out.digest:
         _logger.info(
             "The supernet may have been trained on the selection images, which flatters large subnets."
         )
@@ -228,8 +226,8 @@ def require_classes(found: list[str], header: Header, source: Path) -> None:
         raise ConfigError(
             f"{source}: the checkpoint was trained on {count} classes; the data has {len(found)}."
         )
-    trained = header.run.get("classes")
-    if trained is None or trained == found:
+    trained = header.run.classes
+    if trained is None or list(trained) == found:
         return
     here, there = next(pair for pair in zip(found, trained) if pair[0] != pair[1])
     raise ConfigError(

@@ -23,7 +23,7 @@ from ..errors import ConfigError
 from ..experiment import fixes
 from ..experiment.manager import Manager
 from ..model import AutoFormer
-from .contents import digest_of_images, digest_of_weights
+from .digests import digest_of_images, digest_of_weights
 from .driver import RETRIES, SearchDriver
 from .engine import GenerationEngine, StoppedEarly
 from .evaluator import SubnetEvaluator, supernet_of

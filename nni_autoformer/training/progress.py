@@ -16,6 +16,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks.progress import TQDMProgressBar
 
+from ..errors import ConfigError
 from ..files import write_text
 
 TABLE_FILE = "metrics.csv"
@@ -41,15 +42,24 @@ class EpochTable:
     def keep_before(self, epochs: int) -> None:
         """Drop the rows of later epochs, which the run does again."""
         rows = self._rows()
-        kept = [row for row in rows if int(row["epoch"]) <= epochs]
+        kept = [row for row in rows if row["epoch"] <= epochs]
         if len(kept) < len(rows):
             self._write(kept)
 
     def _rows(self) -> list[dict[str, Any]]:
         if not self.path.is_file():
             return []
-        with self.path.open(newline="", encoding="utf-8") as file:
-            return list(csv.DictReader(file))
+        try:
+            with self.path.open(newline="", encoding="utf-8") as file:
+                rows: list[dict[str, Any]] = list(csv.DictReader(file))
+            for row in rows:
+                row["epoch"] = int(row["epoch"])
+        except (ValueError, KeyError, TypeError, csv.Error):
+            raise ConfigError(
+                f"{self.path}: the table is damaged: each row should begin with the number of an epoch. "
+                "Move it away, and the run goes on with a new one."
+            ) from None
+        return rows
 
     def _write(self, rows: list[dict[str, Any]]) -> None:
         names = list(dict.fromkeys(name for row in rows for name in row))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,6 +50,7 @@ def resume_point(state: Path) -> ResumePoint:
         ConfigError: the file is damaged, or holds code.
     """
     try:
+        require_intact(state)
         content = torch.load(state, map_location="cpu", mmap=True, weights_only=True)
         loop = content["loops"]["fit_loop"]
         epochs = loop["epoch_progress"]["current"]
@@ -56,10 +58,22 @@ def resume_point(state: Path) -> ResumePoint:
         batches = loop["epoch_loop.batch_progress"]["current"]["ready"] if within else 0
         return ResumePoint(epochs["processed"], batches, content["global_step"])
     except Exception as error:  # whatever a damaged archive makes torch say
+        reason = str(error) if isinstance(error, zipfile.BadZipFile) else type(error).__name__
         raise ConfigError(
-            f"{state}: the training state cannot be read ({type(error).__name__}); without it the run has "
-            "to start anew, with --overwrite."
+            f"{state}: the training state cannot be read ({reason}); without it the run has to start anew, "
+            "with --overwrite."
         ) from None
+
+
+def require_intact(state: Path) -> None:
+    """Compare the parts of a file that torch has saved with their checksums, which torch itself does not.
+
+    Raises:
+        zipfile.BadZipFile: a part is damaged.
+    """
+    with zipfile.ZipFile(state) as archive:
+        if (part := archive.testzip()) is not None:
+            raise zipfile.BadZipFile(f"its part '{part}' is damaged")
 
 
 class Saving(Checkpoint):

@@ -82,7 +82,7 @@ def test_the_header_of_an_own_file_reads_no_tensor(own, monkeypatch):
     def refuse(path):
         raise AssertionError("tensors were read")
 
-    monkeypatch.setattr(reading, "read_tensors", refuse)
+    monkeypatch.setattr(reading, "read_own", refuse)
     checkpoint = Checkpoint(own)
     checkpoint.require_supernet()
     assert checkpoint.header.space == SPACE and checkpoint.architecture("smallest") == SPACE.smallest

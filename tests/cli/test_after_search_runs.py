@@ -14,16 +14,11 @@ from safetensors.torch import load_file
 from nni_autoformer import SearchSpace, build_supernet, save_supernet
 from nni_autoformer.checkpoints import read_header
 from nni_autoformer.cli import main
+from tests.processes import kill, start, wait_for
 
 from .after_search import finetune, same
 
 pytestmark = pytest.mark.slow
-
-
-def start(words):
-    return subprocess.Popen(
-        [sys.executable, "-m", "nni_autoformer", *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
-    )
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -31,13 +26,10 @@ def test_a_stopped_run_goes_on_bit_for_bit(toy, others, tmp_path, number):
     more = "--img-size 16 --layer-decay 0.7 --model-ema --mixup 0.8 --epochs 12 --checkpoint-every 2"
     assert main(finetune(toy, tmp_path / "whole", more, others)) == 0
     process = start(finetune(toy, tmp_path / "run", more, others))
-    state = tmp_path / "run" / "training.ckpt"
-    while not state.exists() and process.poll() is None:
-        time.sleep(0.01)
+    wait_for((tmp_path / "run" / "training.ckpt").exists, process)
     time.sleep(0.2)
-    process.send_signal(number)
-    process.communicate(timeout=60)
-    assert process.returncode == (143 if number == signal.SIGTERM else -9)
+    kill(process, number)
+    assert process.exitcode == (143 if number == signal.SIGTERM else -9)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
     assert main(finetune(toy, tmp_path / "run", f"{more} --resume", others)) == 0
     for name in ("subnet", "subnet-ema"):

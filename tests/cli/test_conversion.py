@@ -41,6 +41,33 @@ def test_info_tells_a_stranger_what_a_file_is(toy, capsys):
         assert words in printed
 
 
+def test_info_says_of_a_subnet_that_it_is_one(toy, tmp_path, capsys):
+    """Not a space of as many subnets as its layers' sizes allow; with its own costs, and its own accuracy."""
+    from nni_autoformer import Architecture, Checkpoint, save_supernet
+    from nni_autoformer.checkpoints import save_subnet
+    from nni_autoformer.complexity import macs, params
+
+    supernet, header = load_supernet(toy / CHECKPOINT)
+    architecture = Architecture(16, (2, 1), (1.0, 2.0))
+    path = tmp_path / "a.safetensors"
+    save_subnet(path, supernet.extract(architecture), header.run)
+    assert command("info {p}", p=path) == 0
+    rows = dict(line.split("  ", 1) for line in capsys.readouterr().out.splitlines())
+    rows = {key: value.strip() for key, value in rows.items()}
+    model = header.space.model
+    assert (rows["kind"], rows["space"], rows["architecture"]) == ("subnet", "one subnet", str(architecture))
+    assert rows["parameters"] == f"{params(architecture, model):,}"
+    assert rows["MACs"] == f"{macs(architecture, model) / 1e6:,.2f} M"
+    assert not any(key.startswith("top-1") for key in rows)  # the metrics are of the supernet's other subnets
+    run = {**Checkpoint(path).header.run, "metrics": {"val_acc/network": 0.625}}
+    save_subnet(tmp_path / "b.safetensors", supernet.extract(architecture), run)
+    assert command("info {t}/b.safetensors", t=tmp_path) == 0
+    assert "62.50 % on the validation images" in capsys.readouterr().out
+    save_supernet(tmp_path / "s.safetensors", supernet, {})
+    assert command("info {t}/s.safetensors", t=tmp_path) == 0
+    assert f"toy, {header.space.size} subnets" in " ".join(capsys.readouterr().out.split())
+
+
 def test_convert_there_and_back(toy, subnet, tmp_path, capsys):
     """Own supernet to the published layout and back; a subnet to timm's and NNI's layouts."""
     space, names = toy / "space.yaml", {"c": toy / CHECKPOINT, "t": tmp_path, "s": toy / "space.yaml"}
@@ -150,6 +177,93 @@ def test_export_is_checked_and_runs_elsewhere(toy, subnet, tmp_path, capsys, for
         session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
         result, tolerance = torch.from_numpy(session.run(None, {"images": X.numpy()})[0]), 1e-4
     torch.testing.assert_close(result, expected, rtol=0, atol=tolerance)
+
+
+@pytest.mark.parametrize("format", ["torch-export", "onnx"])
+def test_other_programs_are_told_how_images_are_prepared(toy, tmp_path, format):
+    import json
+
+    from nni_autoformer import Checkpoint
+
+    output, run = tmp_path / "x", Checkpoint(toy / CHECKPOINT).header.run
+    flags = f"--architecture middle --format {format} --output {output}"
+    assert command("export --checkpoint {c} " + flags, c=toy / CHECKPOINT) == 0
+    if format == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(str(output), providers=["CPUExecutionProvider"])
+        told = session.get_modelmeta().custom_metadata_map
+        told = {key: json.loads(value) for key, value in told.items()}
+    else:
+        files = {"nni_autoformer.json": ""}
+        torch.export.load(str(output), extra_files=files)
+        told = json.loads(files["nni_autoformer.json"])
+    assert told["input_size"] == [3, 8, 8] and told["classes"] == ["one", "six", "two"]
+    for key in ("mean", "std", "crop_pct"):
+        assert told.get(key) == run.get(key)
+
+
+WRITERS = [
+    *(
+        f"export --format {format} --architecture middle"
+        for format in ("safetensors", "torch-export", "onnx")
+    ),
+    *(f"convert --to {layout}" for layout in ("supernet", "published")),
+    *(f"convert --to {layout} --architecture middle" for layout in ("timm", "hub")),
+]
+
+
+@pytest.fixture
+def unwritten(capsys):
+    """Run a command whose output cannot be written: one sentence, and nothing is left."""
+
+    def run(words, checkpoint, output, reason):
+        assert main([*words.split(), "--checkpoint", str(checkpoint), "--output", str(output)]) == 2
+        error = capsys.readouterr().err
+        assert error.startswith("nni-autoformer: error: ") and error.rstrip().count("\n") == 0
+        assert str(output) in error and reason in error
+
+    return run
+
+
+@pytest.mark.parametrize("words", WRITERS)
+def test_a_disk_that_refuses_is_a_sentence_and_leaves_nothing(toy, tmp_path, unwritten, words):
+    """A limit of the file's size is to a writer what a full disk is; the other paths cannot be made."""
+    import resource
+
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (40_000, limits[1]))
+    try:
+        unwritten(words, toy / CHECKPOINT, tmp_path / "x.bin", "cannot be written")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert not list(tmp_path.iterdir())
+    (tmp_path / "file").write_text("mine")
+    unwritten(
+        words, toy / CHECKPOINT, tmp_path / "file" / "x.bin", "one of the folders in its path is a file"
+    )
+    unwritten(words, toy / CHECKPOINT, "/proc/nni_autoformer/x.bin", "cannot be written: No such file")
+    unwritten(words, toy / CHECKPOINT, tmp_path / ("x" * 300), "File name too long")
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+@pytest.mark.parametrize("words", [WRITERS[0], WRITERS[1], WRITERS[4]])
+@pytest.mark.parametrize("error", ["ENOSPC", "EROFS", "EDQUOT"])
+def test_no_inode_or_a_read_only_disk(toy, tmp_path, unwritten, monkeypatch, words, error):
+    import errno
+    import os
+    from pathlib import Path
+
+    number, touch = getattr(errno, error), Path.touch
+
+    def refuse(self, *args, **more):
+        if self.parent == tmp_path:
+            raise OSError(number, os.strerror(number), str(self))
+        return touch(self, *args, **more)
+
+    monkeypatch.setattr(Path, "touch", refuse)
+    unwritten(words, toy / CHECKPOINT, tmp_path / "x.bin", f"cannot be written: {os.strerror(number)}")
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_wrong_export_leaves_nothing(subnet, tmp_path):

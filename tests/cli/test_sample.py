@@ -1,12 +1,8 @@
 """`sample`: random subnets of a supernet, in one process or several, interrupted or not."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import time
 
+import psutil
 import pytest
 
 from nni_autoformer import Architecture, SearchSpace, load_supernet
@@ -14,6 +10,7 @@ from nni_autoformer.cli import main
 from nni_autoformer.search.evaluation import Evaluation
 from nni_autoformer.search.images import EvaluationImages
 from nni_autoformer.search.random_subnets import draw_subnets
+from tests.processes import finish, kill, torchrun, wait_for
 
 RESULTS = (
     "samples.jsonl",
@@ -190,34 +187,12 @@ sys.exit(main(sys.argv[2:]))
 """
 
 
-def torchrun(size, words, script, seconds, *more):
-    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(size)]
-    return [*launcher, *more, str(script), str(seconds), *words]
-
-
 def answers(output):
     """How many there are; 0 while the first process is putting them together."""
     try:
         return sum(len(file.read_text().splitlines()) for file in output.glob("samples*.jsonl"))
     except FileNotFoundError:
         return 0
-
-
-def kill_after(process, output, count):
-    """SIGKILL a command and its processes once it has so many answers."""
-    deadline = time.monotonic() + 180
-    while answers(output) < count:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
-    )
-    for pid in [
-        process.pid,
-        *map(int, children.stdout.split()),
-    ]:  # torchrun's workers have sessions of their own
-        os.kill(pid, signal.SIGKILL)
-    process.wait()
 
 
 @pytest.fixture
@@ -229,12 +204,11 @@ def script(tmp_path):
 
 @pytest.mark.slow
 def test_two_processes_leave_the_same_files_and_one_sentence(toy, sampled, tmp_path, script):
-    words = command(toy, tmp_path / "s")
-    subprocess.run(torchrun(2, words, script, 0), check=True, capture_output=True)
+    words, printed = command(toy, tmp_path / "s"), tmp_path / "printed"
+    assert finish(torchrun(2, script, [0, *words])) == 0
     assert same(tmp_path / "s", sampled)
-    again = subprocess.run(torchrun(2, words, script, 0), capture_output=True, text=True)
-    assert again.returncode != 0
-    assert again.stderr.count("nni-autoformer: error: ") == 1  # told once, not by each process
+    assert finish(torchrun(2, script, [0, *words], output=printed)) != 0
+    assert printed.read_text().count("nni-autoformer: error: ") == 1  # told once, not by each process
 
 
 @pytest.mark.slow
@@ -243,10 +217,9 @@ def test_killed_and_resumed_with_other_numbers_of_processes(toy, sampled, tmp_pa
     first, *others = ((1, 3), (3, 7), (2, 12))
     for size, count in (first, *others):
         words = command(toy, output, *([] if (size, count) == first else ["--resume"]))
-        process = subprocess.Popen(
-            torchrun(size, words, script, 0.2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-        )
-        kill_after(process, output, count)
+        process = torchrun(size, script, [0.2, *words])
+        wait_for(lambda count=count: answers(output) >= count, process, every=0.01)
+        kill(process)
         assert json.loads((output / "run.json").read_text())["status"] == "running"
     assert answers(output) < 16
     assert main(command(toy, output, "--resume")) == 0
@@ -256,15 +229,8 @@ def test_killed_and_resumed_with_other_numbers_of_processes(toy, sampled, tmp_pa
 @pytest.mark.slow
 def test_torchrun_starts_a_killed_sample_again_by_itself(toy, sampled, tmp_path, script):
     output = tmp_path / "s"
-    words = torchrun(2, command(toy, output), script, 0.2, "--max-restarts", "2")
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 180
-    while answers(output) < 5:
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.01)
-    children = subprocess.run(
-        ["ps", "-o", "pid=", "--ppid", str(process.pid)], capture_output=True, text=True
-    )
-    os.kill(int(children.stdout.split()[-1]), signal.SIGKILL)
-    assert process.wait(timeout=180) == 0
+    process = torchrun(2, script, [0.2, *command(toy, output)], "--max_restarts", "2")
+    wait_for(lambda: answers(output) >= 5, process, every=0.01)
+    psutil.Process(process.pid).children()[-1].kill()
+    assert finish(process) == 0
     assert same(output, sampled)

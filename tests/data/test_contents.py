@@ -196,6 +196,18 @@ def test_numbers_are_classes_in_their_order_for_a_network_without_names(image_fo
         assert int(identifier.split("/")[1]) == target
     assert found.identifiers == source.identifiers
     assert in_order_of(source, sorted(names)) is source  # trained here, in the order of the text
+    assert in_order_of(source, found.classes).targets.tolist() == found.targets.tolist()
+
+
+def test_classes_are_matched_by_name(image_folder):
+    source = opened(image_folder)
+    found = in_order_of(source, ["two", "one", "six"])
+    assert found.classes == ["two", "one", "six"]
+    assert all(
+        found.classes[number] == name.split("/")[1] for number, name in zip(found.targets, found.identifiers)
+    )
+    for other in (["one", "six", "ten"], ["one", "six"], ["one", "one", "six", "two"]):
+        assert in_order_of(source, other) is source
 
 
 @pytest.mark.parametrize("names", [["1", "2", "10"], ["0", "1", "3"], ["0", "1", "b"], ["1", "01", "0"]])

@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from nni_autoformer import ConfigError
 from nni_autoformer.checkpoints import own_header
+from nni_autoformer.checkpoints.run_facts import RunFacts
 from nni_autoformer.search.images import EvaluationImages
 
 
@@ -98,6 +99,7 @@ def test_an_unchanged_trial_needs_no_library_of_images(place):
     script = """
 import sys
 from nni_autoformer.checkpoints import own_header
+from nni_autoformer.checkpoints.run_facts import RunFacts
 from nni_autoformer.search.images import EvaluationImages
 checkpoint, data, store = sys.argv[1:]
 assert len(EvaluationImages(checkpoint, "folder", data, store=store).decoded(own_header(checkpoint))) == 12
@@ -119,15 +121,14 @@ print(sorted({name.split(".")[0] for name in sys.modules} & {"PIL", "timm", "tor
         ({"file": "..", "digest": "x"}, "the selection list cannot be read"),
         ({"file": "pipe", "digest": "x"}, "pipe is no regular file"),
         ({"file": ["selection.txt"], "digest": "x"}, "should give a file and a digest"),
-        ({"file": "selection.txt"}, "should give a file and a digest"),
-        ("selection.txt", "should give a file and a digest"),
+        ({"file": "selection.txt", "digest": 3}, "should give a file and a digest"),
     ],
 )
 def test_a_header_names_no_other_file_of_the_machine(place, selection, words):
     os.mkfifo(place / "run" / "pipe")
     (place / "images" / "notes.txt").write_text("a secret\n")
     header = header_of(place)
-    header = replace(header, run={**header.run, "selection": selection})
+    header = replace(header, run=RunFacts.from_dict({**header.run, "selection": selection}))
     with pytest.raises(ConfigError, match=words) as error:
         of(place).decoded(header)
     assert "root:" not in str(error.value) and "secret" not in str(error.value)
@@ -145,8 +146,8 @@ def test_numbered_folders_are_the_outputs_of_a_network_without_names(place):
     header = header_of(place)
     space = header.space.with_model(num_classes=12)
     names = sorted(map(str, range(12)))
-    nameless = replace(header, space=space, run={**header.run, "classes": None})
-    trained_here = replace(header, space=space, run={**header.run, "classes": names})
+    nameless = replace(header, space=space, run=replace(header.run, classes=None))
+    trained_here = replace(header, space=space, run=replace(header.run, classes=tuple(names)))
     for store in (str(place / "store"), "none"):
         images = replace(of(place, split="test"), store=store)
         for _ in range(2):  # one after the other has the other order of the same files

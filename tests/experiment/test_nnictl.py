@@ -95,7 +95,7 @@ def test_by_a_registered_name_and_with_nnis_own_tuner(place, port):
     )
     place.run("nni-autoformer", "launch", config, "--port", port)
     wait(lambda: done(port))
-    assert len(finished_trials(port)) == 4
+    assert len(finished_trials(port)) == 3
     place.run("nnictl", "stop", "--all")
     wait(lambda: not processes_of(place))
 

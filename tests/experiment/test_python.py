@@ -8,15 +8,19 @@ import sys
 
 import pytest
 
+from nni_autoformer.cli import main
+
 from .conftest import FLAGS, ask, rows, status, wait
 
 pytestmark = pytest.mark.slow
 
 
 @pytest.mark.parametrize("concurrency", [1, 2])
-def test_a_killed_search_goes_on_and_equals_the_one_in_process(place, port, in_process, concurrency):
-    command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--port", port]
-    command += ["--concurrency", concurrency, "--output", "s"]
+def test_a_killed_search_goes_on_and_equals_the_one_in_process(
+    place, port, in_process, concurrency, monkeypatch, capsys
+):
+    command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--port", str(port)]
+    command += ["--concurrency", str(concurrency), "--output", "s"]
     process = place.start(*command)
     candidates = place.root / "s" / "candidates.jsonl"
     wait(lambda: candidates.is_file() and len(candidates.read_text().splitlines()) >= 2)
@@ -25,7 +29,9 @@ def test_a_killed_search_goes_on_and_equals_the_one_in_process(place, port, in_p
     result = place.run(*command, "--resume")
     assert rows(place.root / "s") == in_process
     assert "top-1 on the selection images" in result.stdout
-    assert "holds the finished search already" in place.run(*command, "--resume").stdout
+    monkeypatch.chdir(place.root)
+    assert main([*command[1:], "--resume"]) == 0
+    assert "holds the finished search already" in capsys.readouterr().out
 
 
 def test_ctrl_c_and_nnictl_stop_end_it_with_a_sentence(place, port, in_process):
@@ -70,8 +76,6 @@ def test_when_all_trials_fail_the_search_says_why(place, port):
     ],
 )
 def test_what_is_wrong_is_said_before_nni_starts(trained, port, tmp_path, capsys, change, words):
-    from nni_autoformer.cli import main
-
     command = ["search", *FLAGS.replace("runs/demo", str(trained)).split(), "--engine", "nni"]
     command += ["--port", str(port), "--output", str(tmp_path / "s"), *change]
     with socket.socket() as server:

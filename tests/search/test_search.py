@@ -3,10 +3,6 @@ moment.
 """
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -19,6 +15,8 @@ from nni_autoformer.data import DecodedImages
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.search.accuracy import measure
 from nni_autoformer.search.engine import GenerationEngine
+from nni_autoformer.search.folder import SearchFolder
+from tests.processes import finish, kill, start, wait_for
 
 SMALL = "--population-size 6 --num-mutations 3 --num-crossovers 2 --num-parents 3 --generations 3 --seed 1"
 
@@ -178,29 +176,24 @@ def test_an_interrupted_search_goes_on_with_the_same_candidates(toy, searched, t
     assert (tmp_path / "s" / "best.yaml").read_text() == (searched / "best.yaml").read_text()
 
 
+def slowly():
+    """Slower answers, so that the signal meets the search and not its end."""
+    record = SearchFolder.record
+    SearchFolder.record = lambda *arguments: (time.sleep(0.15), record(*arguments))[1]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("answers", [1, 5, 7, 13, 17])
 def test_a_killed_search_resumed_equals_the_uninterrupted_one(toy, searched, tmp_path, answers):
     output = tmp_path / "s"
-    command = [sys.executable, "-m", "nni_autoformer", *search_command(toy, output)]
-    # slower answers, so that the signal meets the search and not its end
-    slow = "import time, sys; from nni_autoformer.search.folder import SearchFolder as f; x = f.record\n"
-    slow += "f.record = lambda *a: (time.sleep(0.15), x(*a))[1]\n"
-    slow += "from nni_autoformer.cli import main; sys.exit(main(sys.argv[1:]))"
-    process = subprocess.Popen(
-        [sys.executable, "-c", slow, *command[3:]], start_new_session=True, stderr=subprocess.DEVNULL
-    )
-    deadline = time.monotonic() + 120
     listed = output / "candidates.jsonl"
-    while not (listed.is_file() and len(listed.read_text().splitlines()) >= answers):
-        assert process.poll() is None and time.monotonic() < deadline
-        time.sleep(0.02)
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    process = start(search_command(toy, output), prepare=slowly)
+    wait_for(lambda: listed.is_file() and len(rows(output)) >= answers, process)
+    kill(process)
     assert json.loads((output / "run.json").read_text())["status"] == "running"
     state = output / "search.json"  # a generation's answers are kept in outcomes.npz until it is complete
     assert not state.is_file() or len(json.loads(state.read_text())["details"]) < 18
     assert (output / "outcomes.npz").is_file()
-    subprocess.run([*command, "--resume"], check=True, capture_output=True)
+    assert finish(start([*search_command(toy, output), "--resume"])) == 0
     assert rows(output) == rows(searched)
     assert (output / "best.yaml").read_text() == (searched / "best.yaml").read_text()

@@ -2,8 +2,10 @@
 
 import json
 import os
+import random
+import signal
 import subprocess
-import sys
+import time
 
 import pytest
 import torch
@@ -11,133 +13,59 @@ from safetensors.torch import load_file
 
 from nni_autoformer.cli import main
 from nni_autoformer.training.saving import resume_point
+from tests.processes import finish, kill, start
 
-NURSERY = """
-import json, os, random, signal, sys, time
-from pathlib import Path
+FLAGS = "--epochs 6 --model-ema --model-ema-decay 0.9 --mixup 0.8 --reprob 0.25 --grad-accum-steps 2"
+FLAGS += " --batch-size 4 --checkpoint-every 2 --keep 1 --resume"
+KILLS = 20
 
-# everything that a training imports, once; no tensor is touched here, so that children can be forked
-import matplotlib, tensorboard, timm, torchvision, nni.nas.experiment
-import nni_autoformer.jobs.preparation, nni_autoformer.training.trainer
-from nni_autoformer.cli import main
-
-output, command, wanted = Path(sys.argv[1]), json.loads(sys.argv[2]), int(sys.argv[3])
-draw = random.Random(int(sys.argv[4]))
-
-def start(folder):
-    child = os.fork()
-    if child:
-        return child
-    os.setsid()
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
-    os._exit(main([*command, "--output", str(folder), "--resume"]))
-
-def ended(child):
-    number, status = os.waitpid(child, os.WNOHANG)
-    return bool(number), status
 
 def readable(folder):
-    import torch
-    from safetensors import safe_open
-    from nni_autoformer.training.saving import resume_point
+    """Whatever a kill has left can be read."""
     if (folder / "training.ckpt").exists():
         resume_point(folder / "training.ckpt")
     for path in folder.glob("*.safetensors"):
-        with safe_open(path, "pt") as file:
-            for key in file.keys():
-                file.get_tensor(key)
+        load_file(path)
     if (folder / "run.json").exists():
         json.loads((folder / "run.json").read_text())
-
-def check(folder):
-    # in a child: tensors in this process could hang the next fork
-    child = os.fork()
-    if not child:
-        try:
-            readable(folder)
-        except BaseException:
-            import traceback
-            traceback.print_exc()
-            os._exit(1)
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0, f"unreadable after a kill in {folder}"
-
-began = time.monotonic()
-whole = start(output / "whole")
-assert os.waitpid(whole, 0)[1] == 0
-length = time.monotonic() - began
-kills, torn, runs = 0, 0, 0
-while True:
-    folder = output / f"killed{runs}"
-    while True:
-        child, begun = start(folder), time.monotonic()
-        aims_at_a_save, moment = draw.random() < 0.5, draw.uniform(0, 1.2 * length)
-        done = False
-        while not done:
-            done, status = ended(child)
-            late = time.monotonic() - begun > moment
-            if kills >= wanted or done:
-                time.sleep(0.002)
-                continue
-            saving = any(folder.glob(".*.tmp"))
-            if saving if aims_at_a_save else late:
-                os.kill(child, signal.SIGKILL)
-                os.waitpid(child, 0)
-                kills += 1
-                torn += any(folder.glob(".*.tmp"))
-                break
-        check(folder)
-        if done:
-            assert status == 0, status
-            break
-    runs += 1
-    if kills >= wanted:
-        break
-print(json.dumps({"kills": kills, "torn": torn, "runs": runs}))
-"""
-
-FLAGS = [
-    "--epochs",
-    "6",
-    "--model-ema",
-    "--model-ema-decay",
-    "0.9",
-    "--mixup",
-    "0.8",
-    "--reprob",
-    "0.25",
-    "--grad-accum-steps",
-    "2",
-    "--batch-size",
-    "4",
-    "--checkpoint-every",
-    "2",
-    "--keep",
-    "1",
-]
 
 
 @pytest.mark.slow
 def test_a_training_killed_at_any_moment_goes_on_as_if_nothing_had_been(toy, toy_command, tmp_path):
     """Twenty times, about half of them while something is written."""
-    (tmp_path / "nursery.py").write_text(NURSERY)
-    command = toy_command(toy, "unused", *FLAGS)
-    at = command.index("--output")
-    del command[at : at + 2]
-    words = [sys.executable, str(tmp_path / "nursery.py"), str(tmp_path), json.dumps(command), "20", "0"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(words, capture_output=True, text=True, env=environment, timeout=900)
-    assert result.returncode == 0, result.stderr[-3000:]
-    counts = json.loads(result.stdout)
-    assert counts["kills"] == 20 and counts["torn"] >= 3
-    for run in range(counts["runs"]):
-        folder = tmp_path / f"killed{run}"
+
+    def train(folder):
+        return start(toy_command(toy, folder, *FLAGS.split()), threads=1)
+
+    began = time.monotonic()
+    assert finish(train(tmp_path / "whole")) == 0
+    length = time.monotonic() - began
+    draw, kills, torn, runs = random.Random(0), 0, 0, []
+    while kills < KILLS:
+        runs.append(tmp_path / f"killed{len(runs)}")
+        code = None
+        while code != 0:
+            process, begun = train(runs[-1]), time.monotonic()
+            aims_at_a_save, moment = draw.random() < 0.5, draw.uniform(0, 1.2 * length)
+            while process.is_alive():
+                late = time.monotonic() - begun > moment
+                saving = any(runs[-1].glob(".*.tmp"))
+                if kills < KILLS and (saving if aims_at_a_save else late):
+                    kill(process)
+                time.sleep(0.002)
+            code = process.exitcode
+            assert code in (0, -signal.SIGKILL)
+            if code:
+                kills += 1
+                torn += any(runs[-1].glob(".*.tmp"))
+            readable(runs[-1])
+    assert kills == KILLS and torn >= 3
+    whole = tmp_path / "whole"
+    for folder in runs:
         for name in ("supernet", "supernet-ema", "best"):
-            one, other = (load_file(f / f"{name}.safetensors") for f in (tmp_path / "whole", folder))
+            one, other = (load_file(f / f"{name}.safetensors") for f in (whole, folder))
             assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
-        assert (folder / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+        assert (folder / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
         assert not list(folder.rglob(".*.tmp"))
 
 

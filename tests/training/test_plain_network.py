@@ -2,13 +2,16 @@
 
 import contextlib
 
+import pytest
 import torch
 
 from nni_autoformer import SearchSpace, load_supernet
 from nni_autoformer.checkpoints import load_subnet
+from nni_autoformer.cli import main
 from nni_autoformer.data import open_data
 from nni_autoformer.jobs.preparation import TrainJob
 from nni_autoformer.training.recipe import Recipe
+from nni_autoformer.training.saving import Saving
 from nni_autoformer.training.trainer import train_network
 
 
@@ -39,8 +42,6 @@ def test_a_subnet_is_trained_on_saved_and_evaluated(toy, tmp_path):
 
 
 def test_it_goes_on_where_it_was(toy, tmp_path, monkeypatch):
-    from nni_autoformer.training.saving import Saving
-
     whole, _ = train(toy, tmp_path / "whole")
     save = Saving.on_train_epoch_end
     with monkeypatch.context() as patch:
@@ -54,3 +55,22 @@ def test_it_goes_on_where_it_was(toy, tmp_path, monkeypatch):
             train(toy, tmp_path / "run")
     resumed, _ = train(toy, tmp_path / "run")
     assert all(torch.equal(a, b) for a, b in zip(whole.state_dict().values(), resumed.state_dict().values()))
+
+
+@pytest.mark.parametrize("step", [1, 4, 6])
+def test_ctrl_c_ends_it_with_a_sentence_and_a_resume_goes_on(toy, tmp_path, monkeypatch, capsys, step):
+    command = f"retrain --space {toy}/space.yaml --architecture smallest --data {toy}/images --device cpu"
+    command += f" --epochs 2 --batch-size 16 --warmup-epochs 0 --output {tmp_path}/run"
+    save = Saving.on_train_batch_end
+
+    def interrupt(self, trainer, *rest):
+        save(self, trainer, *rest)
+        if trainer.global_step == step:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Saving, "on_train_batch_end", interrupt)
+        assert main(command.split()) == 130
+    assert "stopped. The same command with --resume goes on" in capsys.readouterr().err
+    assert main([*command.split(), "--resume"]) == 0
+    assert load_subnet(tmp_path / "run" / "subnet.safetensors")[1].run.epoch == 2

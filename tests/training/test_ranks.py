@@ -1,10 +1,7 @@
 """Several processes, as torchrun starts them, over gloo on the CPU."""
 
 import json
-import os
 import socket
-import subprocess
-import sys
 
 import pytest
 import torch
@@ -14,6 +11,7 @@ from nni_autoformer import ConfigError, SearchSpace, load_supernet
 from nni_autoformer.cli import main
 from nni_autoformer.randomness import generator
 from nni_autoformer.training.ranks import Ranks
+from tests.processes import finish, torchrun
 
 DRIVER = """
 import hashlib, json, os, signal, sys
@@ -53,18 +51,7 @@ around(Saving, "on_train_epoch_end", epoch)
 around(NamedAccuracies, "update", lambda self, name, logits, targets: note("validated", name, len(targets)))
 sys.exit(main(sys.argv[1:]))
 """
-PLAIN = [
-    "--drop-path",
-    "0",
-    "--hflip",
-    "0",
-    "--crop-padding",
-    "0",
-    "--selection",
-    "5-per-class",
-    "--epochs",
-    "3",
-]
+PLAIN = "--drop-path 0 --hflip 0 --crop-padding 0 --selection 5-per-class --epochs 3"
 SPACE_OF_15 = 15  # images of the selection: no whole number for 2 or 4 ranks
 
 
@@ -74,30 +61,41 @@ def free_port():
         return str(probe.getsockname()[1])
 
 
+class Launch:
+    """A training of the toy on several ranks.
+
+    Attributes:
+        process: torchrun's.
+        output: file of what it prints.
+        records: folder of what each rank notes.
+    """
+
+    def __init__(self, process, output, records):
+        self.process, self.output, self.records = process, output, records
+
+    def end(self, success=True):
+        """Wait for it; what it has printed, and what each rank has noted."""
+        code, printed = finish(self.process), self.output.read_text()
+        assert (code == 0) == success, printed[-3000:]
+        notes = {int(path.name): path.read_text().splitlines() for path in self.records.iterdir()}
+        return printed, {rank: [json.loads(line) for line in lines] for rank, lines in notes.items()}
+
+
 @pytest.fixture
-def torchrun(tmp_path, toy, toy_command):
-    """Start a training of the toy on several ranks; the finished process and what each rank noted."""
-    (tmp_path / "driver.py").write_text(DRIVER)
+def launch(tmp_path, toy, toy_command):
+    """Start such a training."""
+    driver = tmp_path / "driver.py"
+    driver.write_text(DRIVER)
 
-    def start(output, flags, launch, environment=None):
-        records = tmp_path / f"records-{output.name}"
+    def launch(output, flags, size, *more, signal="", place=""):
+        records, printed = (tmp_path / f"{kind}-{output.name}{place}" for kind in ("records", "printed"))
         records.mkdir(exist_ok=True)
-        variables = {**os.environ, "RECORDS": str(records), "OMP_NUM_THREADS": "1", **(environment or {})}
-        words = [sys.executable, "-m", "torch.distributed.run", *launch, str(tmp_path / "driver.py")]
-        words += toy_command(toy, output, *PLAIN, *flags)
-        return subprocess.Popen(
-            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=variables
-        ), records
+        words = toy_command(toy, output, *PLAIN.split(), *flags)
+        environment = {"RECORDS": str(records), **({"SIGNAL": signal} if signal else {})}
+        process = torchrun(size, driver, words, *more, output=printed, environment=environment)
+        return Launch(process, printed, records)
 
-    def run(output, flags, launch, environment=None, code=0):
-        process, records = start(output, flags, launch, environment)
-        _, error = process.communicate(timeout=300)
-        assert (process.returncode == 0) == (code == 0), error[-3000:]
-        notes = {int(path.name): path.read_text().splitlines() for path in records.iterdir()}
-        return error, {rank: [json.loads(line) for line in lines] for rank, lines in notes.items()}
-
-    run.start = start
-    return run
+    return launch
 
 
 def weights(folder):
@@ -110,11 +108,10 @@ def of_kind(notes, kind):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ranks", [2, 4])
-def test_ranks_train_what_one_process_trains(toy, toy_command, tmp_path, torchrun, ranks):
+def test_ranks_train_what_one_process_trains(toy, toy_command, tmp_path, launch, ranks):
     alone, output = tmp_path / "alone", tmp_path / "run"
-    assert main(toy_command(toy, alone, *PLAIN, "--batch-size", "8")) == 0
-    launch = ["--standalone", "--nproc_per_node", str(ranks)]
-    _, notes = torchrun(output, ["--batch-size", str(8 // ranks)], launch)
+    assert main(toy_command(toy, alone, *PLAIN.split(), "--batch-size", "8")) == 0
+    _, notes = launch(output, ["--batch-size", str(8 // ranks)], ranks).end()
     assert sorted(notes) == list(range(ranks))
 
     space = SearchSpace.load(toy / "space.yaml")
@@ -162,63 +159,49 @@ def evaluated(toy, output):
     }
 
 
+MIXED = "--batch-size 2 --grad-accum-steps 2 --mixup 0.8 --reprob 0.5 --model-ema"
+MIXED += " --sampling sandwich --sandwich-random 1"
+
+
 @pytest.mark.slow
-def test_a_killed_rank_is_started_again_and_two_machines_do_the_same(toy, tmp_path, torchrun):
+def test_a_killed_rank_is_started_again_and_two_machines_do_the_same(tmp_path, launch):
     """With mixing, a moving average and accumulated micro-batches; bit for bit."""
-    flags = [
-        "--batch-size",
-        "2",
-        "--grad-accum-steps",
-        "2",
-        "--mixup",
-        "0.8",
-        "--reprob",
-        "0.5",
-        "--model-ema",
-        "--sampling",
-        "sandwich",
-        "--sandwich-random",
-        "1",
-    ]
-    launch = ["--standalone", "--nproc_per_node", "2", "--max_restarts", "1"]
-    _, notes = torchrun(tmp_path / "whole", flags, launch)
+    flags = MIXED.split()
+    _, notes = launch(tmp_path / "whole", flags, 2).end()
     assert len(of_kind(notes[1], "step")) == 15
-    _, notes = torchrun(tmp_path / "killed", flags, launch, {"SIGNAL": "1:9:self"})
+    _, notes = launch(tmp_path / "killed", flags, 2, "--max_restarts", "1", signal="1:9:self").end()
     assert 15 < len(of_kind(notes[1], "step")) < 30  # some steps twice
     whole = weights(tmp_path / "whole")
     assert all(torch.equal(whole[key], value) for key, value in weights(tmp_path / "killed").items())
     sessions = json.loads((tmp_path / "killed" / "run.json").read_text())["sessions"]
     assert len(sessions) == 2
 
-    nodes = ["--nnodes", "2", "--nproc_per_node", "1", "--master_addr", "localhost"]
-    nodes += ["--master_port", free_port(), "--node_rank"]
-    machines = [torchrun.start(tmp_path / "nodes", flags, [*nodes, str(i)])[0] for i in range(2)]
-    for process in machines:
-        _, error = process.communicate(timeout=300)
-        assert process.returncode == 0, error[-3000:]
+    nodes = ["--nnodes", "2", "--master_addr", "localhost", "--master_port", free_port(), "--node_rank"]
+    machines = [launch(tmp_path / "nodes", flags, 1, *nodes, i, place=i) for i in range(2)]
+    for machine in machines:
+        machine.end()
     assert all(torch.equal(whole[key], value) for key, value in weights(tmp_path / "nodes").items())
 
 
 @pytest.mark.slow
-def test_sigterm_to_torchrun_saves_and_a_resume_changes_nothing(toy, tmp_path, torchrun):
-    launch = ["--standalone", "--nproc_per_node", "2"]
+def test_sigterm_to_torchrun_saves_and_a_resume_changes_nothing(tmp_path, launch):
     flags = ["--batch-size", "4"]
-    torchrun(tmp_path / "whole", flags, launch)
-    error, _ = torchrun(tmp_path / "run", flags, launch, {"SIGNAL": "0:15:parent"}, code=1)
-    assert "is saved in" in error
+    launch(tmp_path / "whole", flags, 2).end()
+    printed, _ = launch(tmp_path / "run", flags, 2, signal="0:15:parent").end(success=False)
+    assert "is saved in" in printed
     state = torch.load(tmp_path / "run" / "training.ckpt", weights_only=True)
     assert 8 <= state["global_step"] < 15
-    torchrun(tmp_path / "run", [*flags, "--resume"], launch)
+    launch(tmp_path / "run", [*flags, "--resume"], 2).end()
     whole = weights(tmp_path / "whole")
     assert all(torch.equal(whole[key], value) for key, value in weights(tmp_path / "run").items())
 
 
 @pytest.mark.slow
-def test_a_mistake_is_told_once(toy, toy_command, tmp_path, torchrun):
+def test_a_mistake_is_told_once(tmp_path, launch):
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine" / "notes.txt").write_text("mine")
-    error, _ = torchrun(tmp_path / "mine", [], ["--standalone", "--nproc_per_node", "2"], code=1)
-    assert error.count("is not empty and holds no run") == 1
+    printed, _ = launch(tmp_path / "mine", [], 2).end(success=False)
+    assert printed.count("is not empty and holds no run") == 1
 
 
 def test_ranks_are_torchrun_s():
