@@ -149,6 +149,7 @@ def append_line(path: str | Path, line: str) -> None:
     Raises:
         OSError: the line cannot be written.
     """
+    Path(path).parent.mkdir(parents=True, exist_ok=True)
     with open(path, "ab+", buffering=0) as file:
         end = _end_of_last_line(file)
         if file.seek(0, os.SEEK_END) != end:

@@ -91,7 +91,7 @@ class SearchDriver:
                 return None
             return self.ledger.start(entry.candidate.number)
 
-    def answer(self, candidate: Candidate, metric: float | Mapping[str, Any]) -> bool:
+    def answer(self, candidate: Candidate, metric: Any) -> bool:
         """Take a trial's result; False if its candidate had an answer already. A result that is no finite
         number gives the candidate up: another trial of it would report the same.
 

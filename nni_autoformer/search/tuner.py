@@ -5,10 +5,11 @@ NNI gives a tuner ten seconds to connect, so nothing here loads torch.
 
 from __future__ import annotations
 
+import functools
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,90 +17,33 @@ from nni import ClassArgsValidator
 from nni.tuner import Tuner
 
 from ..architecture import Architecture
-from ..checkpoints.header import own_header
-from ..config import settings_of
+from ..config import shown
 from ..errors import ConfigError
-from ..experiment.fixes import tell_tuner_of_resumed_trials
+from ..experiment import fixes
 from ..experiment.manager import Manager
-from ..space import SearchSpace
-from .algorithms import algorithm_of
+from .class_args import ClassArgs
 from .driver import GRACE, RETRIES, SearchDriver
 from .evolution import Evolution
 from .ledger import Candidate
-from .limits import LIMITS, Limits
 from .searcher import Searcher
 
 _logger = logging.getLogger("nni.autoformer")
-
-ARGUMENTS = ("space", "checkpoint", "output", "retries", "algorithm")
-"""The class arguments beside limits and settings."""
 
 FOLDER = "search"
 """Below the experiment's folder, unless the argument `output` says otherwise."""
 
 
-def searcher_of(
-    space: str | None = None,
-    checkpoint: str | None = None,
-    base: str | Path = ".",
-    optimize_mode: str = "maximize",
-    algorithm: str = Evolution.algorithm,
-    **settings: Any,
-) -> Searcher:
+def searcher_of(base: str | Path = ".", **arguments: Any) -> Searcher:
     """The search that a tuner's class arguments describe.
 
     Args:
-        space: name of a packaged space, or a YAML file.
-        checkpoint: a supernet of this package, whose header holds the space; one of the two is needed.
-        base: the folder that relative paths start from.
-        optimize_mode: 'maximize'; accuracy is never minimised.
-        algorithm: name of the search algorithm, see `algorithms.SEARCHERS`.
-        settings: those of `Limits` and of the algorithm's configuration.
+        base: folder that relative paths start from.
+        arguments: class arguments, see `EvolutionTuner`.
 
     Raises:
         ConfigError: an argument is unknown or wrong; the sentence names it.
     """
-    if optimize_mode != "maximize":
-        raise ConfigError(f"classArgs: optimize_mode is {optimize_mode!r}; accuracy can only be maximized.")
-    searcher = algorithm_of(algorithm, "classArgs: algorithm")
-    names = tuple(settings_of(searcher.configuration))
-    limits = {name: settings.pop(name) for name in LIMITS if name in settings}
-    if unknown := [name for name in settings if name not in names]:
-        known = ", ".join((*ARGUMENTS, *LIMITS, *names))
-        raise ConfigError(
-            f"classArgs: unknown argument '{unknown[0]}'; known with the algorithm '{algorithm}' are {known}."
-        )
-    for name, value in {**limits, **settings}.items():
-        if value is not None and (isinstance(value, bool) or not isinstance(value, (int, float))):
-            raise ConfigError(f"classArgs: {name} is {value!r}; it should be a number.")
-    config = searcher.configuration(**settings)
-    return searcher(_space_of(space, checkpoint, Path(base)), Limits(**limits), config)
-
-
-def _space_of(space: str | None, checkpoint: str | None, base: Path) -> SearchSpace:
-    expected = None
-    if space is not None:
-        file = base / space
-        expected = SearchSpace.load(file if file.is_file() else space)
-    if checkpoint is None:
-        if expected is None:
-            raise ConfigError("classArgs: 'checkpoint' or 'space' is needed, to know what is searched.")
-        return expected
-    header = own_header(base / checkpoint)
-    if header is None:
-        if expected is None:
-            raise ConfigError(
-                f"classArgs: {checkpoint} does not say which search space it is for; give 'space' too."
-            )
-        return expected
-    if expected is not None:
-        same = expected.with_model(num_classes=header.space.model.num_classes)
-        if differences := same.differences(header.space):
-            raise ConfigError(
-                f"classArgs: {checkpoint} is of another search space than '{space}': "
-                f"{'; '.join(differences)} (here: space, there: the checkpoint)."
-            )
-    return header.space
+    return ClassArgs.of(arguments).searcher(Path(base))
 
 
 class EvolutionClassArgsValidator(ClassArgsValidator):
@@ -107,8 +51,21 @@ class EvolutionClassArgsValidator(ClassArgsValidator):
 
     def validate_class_args(self, **kwargs: Any) -> None:
         """Raises ConfigError, a ValueError, for arguments that the tuner would refuse."""
-        arguments = {name: value for name, value in kwargs.items() if name not in ("output", "retries")}
-        searcher_of(**arguments)
+        searcher_of(**kwargs)
+
+
+def _told(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Let the experiment end with the sentence of a `ConfigError`, where NNI would end with a traceback."""
+
+    @functools.wraps(method)
+    def wrapper(self: EvolutionTuner, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return method(self, *args, **kwargs)
+        except ConfigError as error:
+            self._end_with(str(error))
+            return []
+
+    return wrapper
 
 
 class EvolutionTuner(Tuner):
@@ -148,17 +105,16 @@ class EvolutionTuner(Tuner):
         **settings: Any,
     ) -> None:
         super().__init__()
-        tell_tuner_of_resumed_trials()
+        fixes.tell_tuner_of_resumed_trials()
+        own = {"space": space, "checkpoint": checkpoint, "output": output, "retries": retries}
+        arguments = ClassArgs.of({**own, "optimize_mode": optimize_mode, "algorithm": algorithm, **settings})
         self._manager = Manager.of_this_tuner()
         base = Path(".") if self._manager is None else _code_directory(self._manager)
-        searcher = searcher_of(space, checkpoint, base, optimize_mode, algorithm, **settings)
-        folder = _default_folder() if output is None else base / output
-        self.driver = SearchDriver(searcher, folder, retries, remember_proposals=True)
-        resuming = os.environ.get("NNI_MODE") == "resume"
-        if folder is not None and output is not None and not resuming and any(folder.glob("*")):
-            raise ConfigError(f"classArgs: output {output} holds a search already; give another folder.")
-        if folder is not None:
-            _make(folder)
+        searcher = arguments.searcher(base)
+        folder = _folder(base, output)
+        self.driver = SearchDriver(
+            searcher, folder, retries, remember_proposals=True, contents=arguments.contents(base)
+        )
         if self.driver.resume():
             _logger.info("The search goes on: %d candidates are told.", searcher.ledger.told)
         self._lock = threading.RLock()
@@ -180,18 +136,21 @@ class EvolutionTuner(Tuner):
         Raises:
             ConfigError: a label or its values differ.
         """
+        if not isinstance(search_space, Mapping):
+            raise ConfigError(f"search_space is {shown(search_space)}; it should hold labels with choices.")
         wanted = self.evolution.space.to_nni()
         for label in {**wanted, **search_space}:
-            mine, theirs = (entry.get(label, {}).get("_value") for entry in (wanted, search_space))
+            mine, theirs = (_values(entry.get(label)) for entry in (wanted, search_space))
             if mine != theirs:  # 4 and 4.0 are equal
                 raise ConfigError(
-                    f"search_space: '{label}' is {theirs}, and {mine} in the space "
+                    f"search_space: '{shown(label)}' is {shown(theirs)}, and {mine} in the space "
                     f"'{self.evolution.space.name}' that is searched; nni-autoformer space --format nnictl "
                     "writes the file."
                 )
 
     # Proposals
 
+    @_told
     def generate_multiple_parameters(self, parameter_id_list: list[int], **kwargs: Any) -> list[Any]:
         """Candidates for as many parameter numbers as there are; the others get theirs when a generation is
         complete.
@@ -233,6 +192,7 @@ class EvolutionTuner(Tuner):
 
     # Answers
 
+    @_told
     def receive_trial_result(self, parameter_id: int, parameters: Any, value: Any, **kwargs: Any) -> None:
         """A trial's result."""
         with self._lock:
@@ -240,6 +200,7 @@ class EvolutionTuner(Tuner):
                 self.driver.answer(self._running[parameter_id], value)
             self._go_on()
 
+    @_told
     def trial_end(self, parameter_id: int, success: bool, **kwargs: Any) -> None:
         """A trial's end, which may come before its result."""
         with self._lock:
@@ -247,33 +208,51 @@ class EvolutionTuner(Tuner):
             if candidate is not None:
                 self._end(candidate, success)
 
+    @_told
     def import_data(self, data: list[dict[str, Any]]) -> None:
         """Results that NNI has: of an experiment that is resumed, and of trials that were resumed with it."""
         with self._lock:
             for entry in data:
-                architecture = Architecture.from_sample(entry["parameter"])
-                known = self.driver.ledger.find(architecture)
-                if known is None:
-                    self._known[architecture] = entry["value"]
+                architecture, value = self._architecture(entry.get("parameter")), entry.get("value")
+                if architecture is None:
+                    continue
+                if (known := self.driver.ledger.find(architecture)) is None:
+                    self._known[architecture] = value
                 else:
-                    self.driver.answer(known.candidate, entry["value"])
+                    self.driver.answer(known.candidate, value)
             self._go_on()
 
     def resumed_trial(self, parameters: Mapping[str, Any]) -> None:
         """NNI runs a trial again by itself, see `fixes.tell_tuner_of_resumed_trials`."""
         with self._lock:
-            architecture = Architecture.from_sample(parameters)
+            architecture = self._architecture(parameters)
+            if architecture is None:
+                return
             if architecture not in self.driver.ledger:
                 self._resumed.add(architecture)
             else:
                 self.driver.running(architecture)
 
+    @_told
     def resumed_trial_end(self, parameters: Mapping[str, Any], success: bool) -> None:
         """The end of such a trial."""
         with self._lock:
-            entry = self.driver.ledger.find(Architecture.from_sample(parameters))
+            architecture = self._architecture(parameters)
+            entry = None if architecture is None else self.driver.ledger.find(architecture)
             if entry is not None:
                 self._end(entry.candidate, success)
+
+    def _architecture(self, parameters: Any) -> Architecture | None:
+        """What a trial's parameters mean; None for those of a trial that somebody has added by hand and that
+        are no subnet of the space.
+        """
+        try:
+            if not isinstance(parameters, Mapping):
+                raise ConfigError("they should hold labels with values")
+            return self.evolution.space.require(Architecture.from_sample(parameters))
+        except ConfigError as error:
+            _logger.warning("Parameters are left out of the search: %s: %s", shown(parameters), error)
+            return None
 
     def _end(self, candidate: Candidate, success: bool) -> None:
         self.driver.ended(candidate, success)
@@ -283,6 +262,7 @@ class EvolutionTuner(Tuner):
             timer.start()
         self._go_on()
 
+    @_told
     def _go_on(self) -> None:
         with self._lock:
             if self.driver.hopeless and not self._closed:
@@ -305,25 +285,41 @@ class EvolutionTuner(Tuner):
             threading.Thread(target=self._manager.finish, daemon=True).start()
 
     def _give_up(self) -> None:
-        self._closed = True
         error = "" if self._manager is None else self._manager.trial_error()
-        sentence = str(self.driver.hopeless_error(error))
+        self._end_with(str(self.driver.hopeless_error(error)))
+
+    def _end_with(self, sentence: str) -> None:
+        """Let the experiment end in an error that NNI shows."""
+        if self._closed:
+            return
+        self._closed = True
         _logger.error(sentence)
         if self._send is not None:
             self._send.__self__.report_error(sentence)  # NNI's dispatcher, whose method the callback is
+
+
+def _values(entry: Any) -> Any:
+    return entry.get("_value") if isinstance(entry, Mapping) else entry
 
 
 def _code_directory(manager: Manager) -> Path:
     return Path(manager.profile()["params"].get("trialCodeDirectory") or ".")
 
 
-def _make(folder: Path) -> None:
+def _folder(base: Path, output: str | None) -> Path | None:
+    """The folder that the user names, empty unless the experiment is resumed, or the experiment's own one;
+    None outside of an experiment.
+    """
+    log = os.environ.get("NNI_LOG_DIRECTORY")
+    if output is None and log is None:
+        return None
+    folder = Path(str(log)).parent / FOLDER if output is None else base / output
     try:
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise ConfigError(f"classArgs: output {folder} cannot be made: {error.strerror}.") from None
-
-
-def _default_folder() -> Path | None:
-    log = os.environ.get("NNI_LOG_DIRECTORY")
-    return None if log is None else Path(log).parent / FOLDER
+        taken = output is not None and os.environ.get("NNI_MODE") != "resume" and any(folder.iterdir())
+    except (OSError, ValueError) as error:  # ValueError: a name that no file can have
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(f"classArgs: output {shown(folder)} cannot be made: {reason}.") from None
+    if taken:
+        raise ConfigError(f"classArgs: output {output} holds a search already; give another folder.")
+    return folder

@@ -189,7 +189,10 @@ def test_another_search_space_is_refused(experiment):
             "it should be one of evolution, random",
         ),
         ({"space": "digits", "algorithm": "random", "num_parents": 3}, "unknown argument 'num_parents'"),
-        ({"space": "digits", "population_size": "many"}, "population_size is 'many'; it should be a number"),
+        (
+            {"space": "digits", "population_size": "many"},
+            "population_size is 'many'; it should be a whole number",
+        ),
         ({"space": "digits", "max_params": 0.01}, "no subnet meets this limit"),
         ({"space": "digits", "optimize_mode": "minimize"}, "accuracy can only be maximized"),
         ({"space": "digits", "population_size": 0}, "it should be at least 1"),
