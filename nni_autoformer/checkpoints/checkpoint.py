@@ -213,7 +213,7 @@ def _same_sizes(one: Architecture, other: Architecture) -> bool:
 
 
 def require_space(path: Path, header: Header, space: SearchSpace | None) -> None:
-    """Check that a checkpoint is of the space that the caller expects.
+    """Check that a checkpoint is of the space that the caller expects, or a subnet of it.
 
     Raises:
         ConfigError: it is of another one; the sentence says what differs.
@@ -223,6 +223,8 @@ def require_space(path: Path, header: Header, space: SearchSpace | None) -> None
     expected = space.with_model(num_classes=header.space.model.num_classes)
     if header.kind not in OWN_KINDS:  # what such a file says of its network has been told already
         expected = replace(space, model=header.space.model)
+    if not header.of_supernet and header.subnet in space:
+        expected = replace(header.space, model=expected.model)
     if differences := expected.differences(header.space):
         raise ConfigError(
             f"{path}: the checkpoint is of another search space than '{space.name}': "

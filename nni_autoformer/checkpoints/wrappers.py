@@ -87,8 +87,8 @@ def _say_which(path: Path, name: str, averages: Mapping, others: Mapping) -> Non
         log.info(f"{path}: the moving average of the weights ({_told(name)}) is used{beside}.")
     elif others:
         log.info(
-            f"{path}: the plain weights ({_told(name)}) are used; --use-ema takes their moving average "
-            f"({_told(next(iter(others)))})."
+            f"{path}: the plain weights ({_told(name)}) are used, and not their moving average "
+            f"({_told(next(iter(others)))}); 'convert --use-ema' writes that as a file of its own."
         )
 
 

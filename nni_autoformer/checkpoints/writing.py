@@ -6,7 +6,6 @@ import errno
 import io
 import json
 import os
-import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import metadata
@@ -100,9 +99,11 @@ def _reason(error: Exception, path: Path) -> str:
     if getattr(error, "errno", errno.ENOSPC) not in (errno.ENOSPC, errno.EDQUOT):
         return reason
     try:
-        return f"{reason} ({shutil.disk_usage(path.parent).free / 2**20:,.0f} MiB are free there)"
+        disk = os.statvfs(path.parent)
     except OSError:
         return reason
+    room = disk.f_bavail * disk.f_frsize / 2**20
+    return f"{reason} (room for {room:,.0f} MiB and {disk.f_favail:,} files is left there)"
 
 
 def write_pickle(content: Any, path: Path) -> None:

@@ -25,6 +25,7 @@ def add_info_parser(commands: Any) -> None:
     parser.set_defaults(run=run_info)
     parser.add_argument("checkpoint", type=Path, metavar="FILE")
     parser.add_argument("--space", help="the search space, for a supernet that does not name it")
+    add_use_ema(parser)
 
 
 def add_convert_parser(commands: Any) -> None:
@@ -33,6 +34,7 @@ def add_convert_parser(commands: Any) -> None:
     parser = commands.add_parser("convert", help="write a checkpoint in another layout", description=text)
     parser.set_defaults(run=run_convert)
     flags.add_checkpoint(parser)
+    add_use_ema(parser)
     parser.add_argument(
         "--to",
         required=True,
@@ -43,12 +45,21 @@ def add_convert_parser(commands: Any) -> None:
     flags.add_file_output(parser)
 
 
+def add_use_ema(parser: argparse.ArgumentParser) -> None:
+    """Which of the weights that a file holds."""
+    parser.add_argument(
+        "--use-ema",
+        action="store_true",
+        help="take the moving average of the weights from other people's file that holds plain ones, too",
+    )
+
+
 def checkpoint_of(arguments: argparse.Namespace) -> Checkpoint:
     """The checkpoint that a command is about, opened."""
     from ..checkpoints import Checkpoint
 
     space = None if arguments.space is None else SearchSpace.load(arguments.space)
-    return Checkpoint(arguments.checkpoint, space)
+    return Checkpoint(arguments.checkpoint, space, use_ema=arguments.use_ema)
 
 
 def run_info(arguments: argparse.Namespace) -> None:

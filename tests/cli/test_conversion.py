@@ -275,6 +275,36 @@ def test_a_wrong_export_leaves_nothing(subnet, tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_the_moving_average_of_a_training_script_is_a_flag(toy, tmp_path, capsys):
+    from nni_autoformer.checkpoints.layouts import published_key
+
+    supernet, _ = load_supernet(toy / CHECKPOINT)
+    plain = {published_key(key): tensor for key, tensor in supernet.state_dict().items()}
+    average = {key: tensor / 2 for key, tensor in plain.items()}
+    torch.save({"model": plain, "model_ema": average, "epoch": 3}, tmp_path / "x.pth")
+    names = {"s": toy / "space.yaml", "t": tmp_path}
+    for flag, tensors, words in (("", plain, "plain weights"), (" --use-ema", average, "moving average")):
+        output = tmp_path / f"out{flag.strip()}.safetensors"
+        text = f"convert --space {{s}} --checkpoint {{t}}/x.pth --to supernet --output {output}{flag}"
+        assert command(text, **names) == 0
+        assert f"x.pth: the {words}" in capsys.readouterr().out
+        assert torch.equal(load_supernet(output)[0].state_dict()["head.weight"], tensors["head.weight"])
+    assert command("info {c} --use-ema", c=toy / CHECKPOINT) == 2
+    assert "one set of weights" in capsys.readouterr().err
+
+
+def test_a_subnets_file_is_of_every_space_that_holds_it(toy, tmp_path, capsys):
+    from nni_autoformer.checkpoints import save_subnet
+
+    supernet, header = load_supernet(toy / CHECKPOINT)
+    save_subnet(tmp_path / "a.safetensors", supernet.extract(supernet.space.smallest), header.run)
+    test = f"test --checkpoint {tmp_path}/a.safetensors --data {toy}/images --device cpu --space"
+    assert command(f"{test} {toy}/space.yaml") == 0
+    capsys.readouterr()
+    assert command(f"{test} digits") == 2
+    assert "another search space than 'digits'" in capsys.readouterr().err
+
+
 def test_a_missing_package_for_onnx_is_a_sentence(toy, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     flags = f"--architecture middle --format onnx --output {tmp_path / 'x.onnx'}"
