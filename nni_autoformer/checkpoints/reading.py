@@ -146,8 +146,8 @@ def _torch_content(path: Path, mmap: bool) -> Any:
             mmap = mmap and path.suffix != ".safetensors"
             return torch.load(str(path) if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        said = str(error)
-        if "Unsupported" not in said or "Unsupported operand" in said:
+        said = str(error).lower()  # torch refuses a blocked module in small letters
+        if "unsupported" not in said or "unsupported operand" in said:
             raise ConfigError(
                 f"{path}: the file is damaged or truncated, or torch.save has not written it."
             ) from None
