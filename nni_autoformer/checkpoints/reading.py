@@ -149,7 +149,8 @@ def _torch_content(path: Path, mmap: bool) -> Any:
         said = str(error).lower()  # torch refuses a blocked module in small letters
         if "unsupported" not in said or "unsupported operand" in said:
             raise ConfigError(
-                f"{path}: the file is damaged or truncated, or torch.save has not written it."
+                f"{path}: refused: the file is damaged or truncated, or a pickle that torch.save has not "
+                "written, and loading that could run code."
             ) from None
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
         asked = f" ({named[1]})" if named else ""
