@@ -146,16 +146,14 @@ def _torch_content(path: Path, mmap: bool) -> Any:
             mmap = mmap and path.suffix != ".safetensors"
             return torch.load(str(path) if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        said = str(error)
-        if "Unsupported" not in said or "Unsupported operand" in said:
-            raise ConfigError(
-                f"{path}: the file is damaged or truncated, or torch.save has not written it."
-            ) from None
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        asked = f" ({named[1]})" if named else ""
+        what = (
+            f"the file holds other things than tensors and plain values ({named[1]})"
+            if named
+            else "the file is damaged or truncated, or holds other things than tensors and plain values"
+        )
         raise ConfigError(
-            f"{path}: refused: the file holds other things than tensors and plain values{asked}, and loading "
-            "them could run code; save the network's state_dict() alone."
+            f"{path}: refused: {what}, and loading them could run code; save the network's state_dict() alone."
         ) from None
     except Exception as damage:  # whatever a damaged archive makes torch say
         raise ConfigError(f"{path}: the file is damaged or truncated ({type(damage).__name__}).") from None
