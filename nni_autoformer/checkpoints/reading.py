@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .layouts import recognise
+from .run_facts import shown
 from .wrappers import Weights, unwrapped
 
 log = logging.getLogger("nni_autoformer")
@@ -135,7 +136,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no dict)
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path}: the file is damaged or truncated, it cannot be read as safetensors ({error})."
+            f"{path}: the file is damaged or truncated, it cannot be read as safetensors "
+            f"({shown(str(error))})."
         ) from None
 
 
@@ -153,7 +155,8 @@ def _torch_content(path: Path, mmap: bool) -> Any:
             else "the file is damaged or truncated, or holds other things than tensors and plain values"
         )
         raise ConfigError(
-            f"{path}: refused: {what}, and loading them could run code; save the network's state_dict() alone."
+            f"{path}: refused: {what}, and loading them could run code; save the network's state_dict() "
+            "alone."
         ) from None
     except Exception as damage:  # whatever a damaged archive makes torch say
         raise ConfigError(f"{path}: the file is damaged or truncated ({type(damage).__name__}).") from None
