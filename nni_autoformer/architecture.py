@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,14 +26,14 @@ KEYS = ("embed_dim", "depth", "num_heads", "mlp_ratio")
 
 def is_integer(value: Any) -> bool:
     """Whether a value read from YAML or JSON means a whole number; 4.0 does, True does not."""
-    return not isinstance(value, bool) and isinstance(value, (int, float)) and float(value).is_integer()
+    return type(value) is int or (isinstance(value, float) and value.is_integer())
 
 
 def is_number(value: Any) -> bool:
     """Whether a value read from YAML or JSON is a finite number; True is not."""
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         return False
-    return abs(value) < float("inf")
+    return abs(value) <= sys.float_info.max
 
 
 @dataclass(frozen=True)
