@@ -20,7 +20,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .layouts import recognise
-from .run_facts import shown
+from .run_facts import quoted
 from .wrappers import Weights, unwrapped
 
 log = logging.getLogger("nni_autoformer")
@@ -137,7 +137,7 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ConfigError(
             f"{path}: the file is damaged or truncated, it cannot be read as safetensors "
-            f"({shown(str(error))})."
+            f"({quoted(str(error))})."
         ) from None
 
 
