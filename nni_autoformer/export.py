@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -103,8 +104,10 @@ def export(
     with whole_file(path) as temporary, torch.no_grad():
         write(subnet, batches[0], temporary, run or {})
         network = read(temporary)
-        difference = max((network(batch) - reference(batch)).abs().max().item() for batch in batches)
-        if not difference <= TOLERANCES[format]:
+        differences = [(network(batch) - reference(batch)).abs().max().item() for batch in batches]
+        if not all(map(math.isfinite, differences)):
+            raise ConfigError("the network's logits are NaN or infinite, so nothing was written.")
+        if (difference := max(differences)) > TOLERANCES[format]:
             raise ConfigError(
                 f"the exported network's logits differ by {difference:.2g} from the supernet's; at most "
                 f"{TOLERANCES[format]:g} is allowed, so nothing was written."

@@ -108,6 +108,8 @@ class Checkpoint:
             return header.subnet
         wanted = which if isinstance(which, Architecture) else self._read(which)
         if not _same_sizes(wanted, header.subnet):
+            if not isinstance(which, Architecture):
+                header.space.require(wanted, f"{which}: the architecture")  # names the first other size
             raise ConfigError(
                 f"{self.path}: the file holds one subnet, and it is not --architecture {which}."
             )

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..architecture import KEYS, Architecture
+from ..architecture import Architecture
 from ..errors import ConfigError
 from ..space import ModelConfig, SearchSpace
-from .run_facts import RunFacts, shown
+from .run_facts import RunFacts, quoted
 
 HEADER_KEY = "nni_autoformer"
 FORMAT = 1
@@ -25,14 +25,13 @@ KINDS = (*OWN_KINDS, "published supernet", "hub supernet", "hub subnet", "timm s
 """What a file can hold; the later ones are other people's, see `layouts.recognise`."""
 
 LARGEST = {
-    "choices.embed_dim": 2**16,
-    "choices.depth": 2**10,
-    "choices.num_heads": 2**10,
-    "choices.mlp_ratio": 2**10,
-    "model.num_patches": 2**17,
-    "model": 2**26,
+    "patch_size": 2**16,
+    "in_chans": 2**16,
+    "num_classes": 2**26,
+    "num_patches": 2**17,
+    "max_relative_position": 2**16,
 }
-"""Sizes beyond which a header is damaged; 'model' is for what is not named."""
+"""Sizes of the network around the subnets beyond which a header is damaged; the space bounds its choices."""
 
 
 @dataclass
@@ -133,7 +132,7 @@ def header_from(content: Any, source: str) -> Header:
         raise
     except (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as error:
         raise ConfigError(
-            f"{source}: the header is damaged ({type(error).__name__}: {shown(str(error))})."
+            f"{source}: the header is damaged ({type(error).__name__}: {quoted(str(error))})."
         ) from None
 
 
@@ -145,15 +144,15 @@ def _header_from(content: Any, source: str) -> Header:
             raise ConfigError(f"{source}: the header is damaged: the key '{key}' is missing.")
     if content["format"] != FORMAT:
         raise ConfigError(
-            f"{source}: the file has format {shown(content['format'])}; this version reads format {FORMAT}."
+            f"{source}: the file has format {quoted(content['format'])}; this version reads format {FORMAT}."
         )
     kind, versions = content["kind"], content["versions"]
     if kind not in KINDS:
-        raise ConfigError(f"{source}: kind is {shown(kind)}; it should be one of {', '.join(KINDS)}.")
+        raise ConfigError(f"{source}: kind is {quoted(kind)}; it should be one of {', '.join(KINDS)}.")
     if not isinstance(content["space"], Mapping):
-        raise ConfigError(f"{source}: space is {shown(content['space'])}; it should hold keys with values.")
+        raise ConfigError(f"{source}: space is {quoted(content['space'])}; it should hold keys with values.")
     if not isinstance(versions, Mapping):
-        raise ConfigError(f"{source}: versions is {shown(versions)}; it should hold keys with values.")
+        raise ConfigError(f"{source}: versions is {quoted(versions)}; it should hold keys with values.")
     space = SearchSpace.from_dict(content["space"], f"{source}: space")
     _require_plausible(space, source)
     if kind.endswith("subnet") and "subnet" not in space.architectures:
@@ -170,11 +169,7 @@ def _header_from(content: Any, source: str) -> Header:
 
 def _require_plausible(space: SearchSpace, source: str) -> None:
     """Refuse sizes that no machine can build, before something tries."""
-    sizes = {f"choices.{key}": getattr(space, key)[-1] for key in KEYS}
-    model = space.model
-    for key in ("patch_size", "in_chans", "num_classes", "num_patches", "max_relative_position"):
-        sizes[f"model.{key}"] = getattr(model, key)
-    for key, size in sizes.items():
-        most = LARGEST.get(key, LARGEST["model"])
+    for key, most in LARGEST.items():
+        size = getattr(space.model, key)
         if size > most:
-            raise ConfigError(f"{source}: space.{key} is {shown(size)}; at most {most:,} is possible.")
+            raise ConfigError(f"{source}: space.model.{key} is {quoted(size)}; at most {most:,} is possible.")

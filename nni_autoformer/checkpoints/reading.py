@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from .layouts import recognise
+from .run_facts import quoted
 from .wrappers import Weights, unwrapped
 
 log = logging.getLogger("nni_autoformer")
@@ -135,7 +136,8 @@ def _safetensors(path: Path) -> dict[str, Tensor]:
             return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118  (it is no dict)
     except (SafetensorError, OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
         raise ConfigError(
-            f"{path}: the file is damaged or truncated, it cannot be read as safetensors ({error})."
+            f"{path}: the file is damaged or truncated, it cannot be read as safetensors "
+            f"({quoted(str(error))})."
         ) from None
 
 
@@ -146,17 +148,15 @@ def _torch_content(path: Path, mmap: bool) -> Any:
             mmap = mmap and path.suffix != ".safetensors"
             return torch.load(str(path) if mmap else file, map_location="cpu", weights_only=True, mmap=mmap)
     except pickle.UnpicklingError as error:
-        said = str(error).lower()  # torch refuses a blocked module in small letters
-        if "unsupported" not in said or "unsupported operand" in said:
-            raise ConfigError(
-                f"{path}: refused: the file is damaged or truncated, or a pickle that torch.save has not "
-                "written, and loading that could run code."
-            ) from None
         named = re.search(r"GLOBAL ([\w.]+)", str(error))
-        asked = f" ({named[1]})" if named else ""
+        what = (
+            f"the file holds other things than tensors and plain values ({named[1]})"
+            if named
+            else "the file is damaged or truncated, or holds other things than tensors and plain values"
+        )
         raise ConfigError(
-            f"{path}: refused: the file holds other things than tensors and plain values{asked}, and loading "
-            "them could run code; save the network's state_dict() alone."
+            f"{path}: refused: {what}, and loading them could run code; save the network's state_dict() "
+            "alone."
         ) from None
     except Exception as damage:  # whatever a damaged archive makes torch say
         raise ConfigError(f"{path}: the file is damaged or truncated ({type(damage).__name__}).") from None

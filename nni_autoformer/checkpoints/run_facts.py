@@ -41,16 +41,16 @@ class HeldOut:
                 not lead to other places than the checkpoint's folder.
         """
         if not isinstance(content, Mapping):
-            raise ConfigError(f"{source} is {shown(content)}; it should hold file, digest and images.")
+            raise ConfigError(f"{source} is {quoted(content)}; it should hold file, digest and images.")
         name, digest, images = (content.get(key) for key in ("file", "digest", "images"))
         if not isinstance(name, str) or name in ("", ".", "..") or any(c in name for c in "/\\\0"):
             raise ConfigError(
-                f"{source}.file is {shown(name)}; it should be the name of a file beside the checkpoint."
+                f"{source}.file is {quoted(name)}; it should be the name of a file beside the checkpoint."
             )
         if not isinstance(digest, str):
-            raise ConfigError(f"{source}.digest is {shown(digest)}; it should be text.")
+            raise ConfigError(f"{source}.digest is {quoted(digest)}; it should be text.")
         if images is not None and not _is_count(images):
-            raise ConfigError(f"{source}.images is {shown(images)}; it should be a whole number, 0 or more.")
+            raise ConfigError(f"{source}.images is {quoted(images)}; it should be a whole number, 0 or more.")
         return cls(name, digest, images)
 
     def to_dict(self) -> dict[str, Any]:
@@ -110,11 +110,11 @@ class RunFacts(Mapping):
             ConfigError: a value is of another kind or out of its range.
         """
         if not isinstance(content, Mapping):
-            raise ConfigError(f"{source} is {shown(content)}; it should hold keys with values.")
+            raise ConfigError(f"{source} is {quoted(content)}; it should hold keys with values.")
         known = {key: value for key, value in content.items() if key in KEYS and value is not None}
         for key, (fits, words) in _CHECKS.items():
             if key in known and not fits(known[key]):
-                raise ConfigError(f"{source}.{key} is {shown(known[key])}; it should be {words}.")
+                raise ConfigError(f"{source}.{key} is {quoted(known[key])}; it should be {words}.")
         for key in ("classes", "mean", "std"):
             if key in known:
                 known[key] = tuple(known[key])
@@ -156,8 +156,8 @@ KEYS = tuple(entry.name for entry in fields(RunFacts) if entry.name not in ("mor
 """The keys that this version knows, in the order in which they are written."""
 
 
-def shown(value: Any) -> str:
-    """A value of a file in an error message, cut where it is long."""
+def quoted(value: Any) -> str:
+    """A value of a file as JSON has it, for an error message; cut where it is long."""
     return reprlib.repr(value)
 
 

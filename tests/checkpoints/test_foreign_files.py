@@ -92,16 +92,15 @@ def test_what_is_no_float_is_refused_by_name(tmp_path, small_space, small_supern
 # Wrappers, prefixes and moving averages
 
 
-@pytest.mark.parametrize("wrapper", ["", "model", "state_dict", "model_state_dict", "ema", "model_ema"])
 @pytest.mark.parametrize("prefix", ["", "module.", "_orig_mod.", "module._orig_mod.", "net.", "model."])
-@pytest.mark.parametrize("safe", [False, True])
-def test_wrappers_and_prefixes(tmp_path, small_space, small_supernet, expected, wrapper, prefix, safe):
+def test_wrappers_and_prefixes(tmp_path, small_space, small_supernet, expected, prefix):
+    path = tmp_path / "x"
     tensors = {prefix + key: tensor for key, tensor in published_tensors(small_supernet).items()}
-    if safe:
-        save_file(tensors, tmp_path / "x")
-    else:
-        torch.save({wrapper: tensors, "epoch": 3} if wrapper else tensors, tmp_path / "x")
-    assert torch.equal(middle(Checkpoint(tmp_path / "x", small_space)), expected)
+    for wrapper in ("", "model", "state_dict", "model_state_dict", "ema", "model_ema", "state_dict_ema"):
+        torch.save({wrapper: tensors, "epoch": 3} if wrapper else tensors, path)
+        assert torch.equal(middle(Checkpoint(path, small_space)), expected), wrapper
+    save_file(tensors, path)
+    assert torch.equal(middle(Checkpoint(path, small_space)), expected)
 
 
 def test_a_compiled_part_and_a_lightning_module(tmp_path, small_space, small_supernet, expected):
@@ -217,6 +216,24 @@ def test_a_pickled_module_is_refused_and_says_what_to_save(tmp_path, small_space
         ConfigError, match=r"refused: .*\(torch\.nn\.modules\.linear\.Linear\).*state_dict\(\)"
     ):
         Checkpoint(tmp_path / "x.pth", small_space)
+
+
+@pytest.mark.parametrize("protocol", [2, 4])
+def test_code_is_refused_and_named_in_every_form(tmp_path, small_space, protocol):
+    import os
+    import pickle
+
+    class Code:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "executed"),)
+
+    torch.save({"model": {}, "x": Code()}, tmp_path / "new.pth")
+    torch.save({"model": {}, "x": Code()}, tmp_path / "old.pth", _use_new_zipfile_serialization=False)
+    (tmp_path / "plain.pth").write_bytes(pickle.dumps({"x": Code()}, protocol))
+    for name, words in (("new.pth", "mkdir"), ("old.pth", "mkdir"), ("plain.pth", "could run code")):
+        with pytest.raises(ConfigError, match=rf"refused: .*{words}"):
+            Checkpoint(tmp_path / name, small_space)
+    assert not (tmp_path / "executed").exists()
 
 
 def test_an_archive_that_was_packed_again_is_read(tmp_path, small_space, small_supernet, expected):

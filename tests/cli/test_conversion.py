@@ -305,6 +305,19 @@ def test_a_subnets_file_is_of_every_space_that_holds_it(toy, tmp_path, capsys):
     assert "another search space than 'digits'" in capsys.readouterr().err
 
 
+def test_a_network_without_logits_is_not_exported(subnet, tmp_path):
+    import copy
+
+    from nni_autoformer import ConfigError
+    from nni_autoformer.export import export
+
+    broken = copy.deepcopy(subnet)
+    torch.nn.init.constant_(broken.head.bias, float("inf"))
+    with pytest.raises(ConfigError, match="logits are NaN or infinite, so nothing was written"):
+        export(broken, broken, "safetensors", tmp_path / "a.safetensors")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_missing_package_for_onnx_is_a_sentence(toy, tmp_path, capsys, monkeypatch):
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     flags = f"--architecture middle --format onnx --output {tmp_path / 'x.onnx'}"
