@@ -1,9 +1,13 @@
 """AutoFormer models are ordinary timm models."""
 
+import io
+
 import pytest
 import timm
 import torch
 from timm.data import resolve_data_config
+from timm.models import create_feature_extractor
+from torchvision.models import feature_extraction as torchvision_features
 
 import nni_autoformer.registry  # noqa: F401
 from nni_autoformer import Architecture, ConfigError, SearchSpace, Subnet
@@ -40,7 +44,7 @@ def test_they_are_registered():
         timm.create_model("autoformer")
 
 
-@pytest.mark.parametrize(("name", "space"), zip(PUBLISHED, ("base", "small", "tiny"), strict=True))
+@pytest.mark.parametrize(("name", "space"), list(zip(PUBLISHED, ("base", "small", "tiny"), strict=True)))
 def test_the_published_ones_are_the_published_subnets(name, space):
     loaded = SearchSpace.load(space)
     architecture = loaded.architectures["published"]
@@ -213,3 +217,74 @@ def test_torch_compile():
     compiled = torch.compile(model, backend="aot_eager")
     with torch.no_grad():
         torch.testing.assert_close(compiled(X), model(X), rtol=0, atol=1e-5)
+
+
+FORMS = [{}, {"relative_position": False}, {"global_pool": "token", "drop_path_rate": 0.2}]
+
+
+@pytest.mark.parametrize("options", FORMS)
+@pytest.mark.parametrize("create", [create_feature_extractor, torchvision_features.create_feature_extractor])
+def test_features_by_tracing(create, options):
+    model = small(**options)
+    extractor = create(model, ["blocks.0.attn.qkv", "blocks.1", "head"])
+    with torch.no_grad():
+        features = extractor.eval()(X)
+        assert {name: tuple(tensor.shape[1:]) for name, tensor in features.items()} == {
+            "blocks.0.attn.qkv": (17, 3 * 64),
+            "blocks.1": (17, 32),
+            "head": (5,),
+        }
+        assert torch.equal(features["head"], model(X))
+
+    gradients = []
+    for network in (lambda x: extractor(x)["head"], model):
+        extractor.train(), model.train(), model.zero_grad()
+        torch.manual_seed(0)  # of drop path
+        network(X).square().sum().backward()
+        gradients.append([parameter.grad.clone() for parameter in model.parameters()])
+    for mine, theirs in zip(*gradients):
+        torch.testing.assert_close(mine, theirs)
+
+
+@pytest.mark.parametrize("options", FORMS)
+def test_torchscript(options):
+    model = small(**options)
+    file = io.BytesIO()
+    torch.jit.save(torch.jit.script(model), file)
+    file.seek(0)
+    loaded = torch.jit.load(file)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(X), model(X), rtol=0, atol=1e-5)
+    loaded.train()(X).sum().backward()
+    assert all(parameter.grad is not None for parameter in loaded.parameters())
+
+
+def test_a_traced_model_can_be_scripted():
+    model = small()
+    scripted = torch.jit.script(create_feature_extractor(model, ["head"]).eval())
+    with torch.no_grad():
+        torch.testing.assert_close(scripted(X)["head"], model(X), rtol=0, atol=1e-5)
+
+
+@pytest.mark.parametrize("relative_position", [True, False])
+def test_attention_masks(relative_position):
+    model = small(relative_position=relative_position)
+    seen = torch.ones(17, 17, dtype=torch.bool)
+    seen[:, 5:] = False  # what is drawn on these patches must not show in the others
+    other = X.clone()
+    other[:, :, 8:] += 1  # all rows of patches but the first
+    with torch.no_grad():
+        features = model.forward_features(X, attn_mask=seen)
+        assert torch.equal(model.forward_features(other, attn_mask=seen)[:, :5], features[:, :5])
+        assert not torch.equal(model.forward_features(X)[:, :5], features[:, :5])
+        causal = model.forward_features(X, is_causal=True)
+        assert torch.equal(causal, model.forward_features(X, attn_mask=torch.ones(17, 17).tril().bool()))
+
+
+def test_a_plain_subnet_is_traced_and_scripted_too():
+    from nni_autoformer import ModelConfig
+
+    subnet = Subnet(SMALL, ModelConfig((32, 32), 8, num_classes=5, max_relative_position=3)).eval()
+    with torch.no_grad():
+        assert torch.equal(torch.fx.symbolic_trace(subnet)(X), subnet(X))
+        torch.testing.assert_close(torch.jit.script(subnet)(X), subnet(X), rtol=0, atol=1e-6)

@@ -16,39 +16,66 @@ tokens of an image:
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 
 from ..architecture import HEAD_DIM
 
 Grid = tuple[int, int]
+Formula = Callable[[Tensor, Tensor, Tensor], Tensor]
 
 
 def explicit_attention(
-    qkv: Tensor, key_table: Tensor, value_table: Tensor, one_hot: Tensor, grid_size: Grid
+    qkv: Tensor, key_table: Tensor, value_table: Tensor, one_hot: Tensor, grid_size: Grid, formula: Formula
 ) -> Tensor:
-    """Attention with 2-D relative position; has first derivatives only.
+    """Attention with 2-D relative position.
 
     Args:
         qkv: (batch, 1 + patches, 3, heads, 64).
         key_table, value_table: (2 rows + 2 columns - 1, 64), see `RelativePosition2D`.
         one_hot: (1 + patches, width), see `TokenGrid`.
         grid_size: rows and columns of patches.
+        formula: the same function of the first three, in operations that can be differentiated any number of
+            times; runs for second derivatives only.
 
     Returns:
         (batch, 1 + patches, heads x 64).
     """
     key_table, value_table = key_table.to(qkv.dtype), value_table.to(qkv.dtype)
-    return _ExplicitAttention.apply(qkv, key_table, value_table, one_hot, grid_size)
+    place = _InPlaceOf.apply(qkv, qkv.new_empty(()).expand(qkv.shape))
+    return _ExplicitAttention.apply(qkv, key_table, value_table, place, one_hot, grid_size, formula)
+
+
+class _InPlaceOf(torch.autograd.Function):
+    """Other values, at a tensor's place in the graph.
+
+    A second derivative has to reach qkv, which the first one has no need to keep: it has the widened copy. So
+    qkv's place is kept without the memory, and gets the values back if they are ever asked for.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, tensor: Tensor, values: Tensor) -> Tensor:
+        return values
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return gradient, None
 
 
 class _ExplicitAttention(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, qkv: Tensor, key_table: Tensor, value_table: Tensor, one_hot: Tensor, grid_size: Grid
+        ctx: Any,
+        qkv: Tensor,
+        key_table: Tensor,
+        value_table: Tensor,
+        place: Tensor,
+        one_hot: Tensor,
+        grid_size: Grid,
+        formula: Formula,
     ) -> Tensor:
         batch, tokens, _, heads, _ = qkv.shape
         wide = _widened(qkv, key_table, one_hot, grid_size)
@@ -60,14 +87,15 @@ class _ExplicitAttention(torch.autograd.Function):
         # every pair of the class token's query is a pair with the class token, and its mass is 1
         mass[:, 0, -1] = 1
         result = torch.addmm(_head(attended), mass.flatten(0, 1), value_table)
-        ctx.save_for_backward(wide, probabilities, mass, key_table, value_table)
-        ctx.grid_size = grid_size
+        ctx.save_for_backward(wide, probabilities, mass, key_table, value_table, place)
+        ctx.grid_size, ctx.formula = grid_size, formula
         return result.view(batch, heads, tokens, HEAD_DIM).transpose(1, 2).flatten(2)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        wide, probabilities, mass, key_table, value_table = ctx.saved_tensors
+        if torch.is_grad_enabled():
+            return _differentiable_backward(ctx, gradient)
+        wide, probabilities, mass, key_table, value_table, _ = ctx.saved_tensors
         _, batch, heads, tokens, width = wide.shape
         query, key, value = wide.flatten(1, 2).unbind(0)
         of_qkv = gradient.new_empty(batch, tokens, 3, heads, HEAD_DIM)
@@ -94,7 +122,19 @@ class _ExplicitAttention(torch.autograd.Function):
         of_scaled = torch.addmm(_head(of_wide_query), of_products, key_table)
         of_scaled = of_scaled.view(batch, heads, tokens, HEAD_DIM).transpose(1, 2)
         torch.mul(of_scaled, HEAD_DIM**-0.5, out=of_qkv[:, :, 0])
-        return of_qkv, of_key_table, of_value_table, None, None
+        return of_qkv, of_key_table, of_value_table, None, None, None, None
+
+
+def _differentiable_backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+    """The backward pass when its result is to be differentiated itself."""
+    wide, _, _, key_table, value_table, place = ctx.saved_tensors
+    values = wide[..., :HEAD_DIM].permute(1, 3, 0, 2, 4).clone()  # batch, token, part, head, channel
+    values[:, :, 0] *= HEAD_DIM**0.5
+    inputs = (_InPlaceOf.apply(place, values), key_table, value_table)
+    wanted = [tensor for tensor in inputs if tensor.requires_grad]
+    found = iter(torch.autograd.grad(ctx.formula(*inputs), wanted, gradient, create_graph=True))
+    gradients = [next(found) if tensor.requires_grad else None for tensor in inputs]
+    return *gradients, None, None, None, None
 
 
 def _head(wide: Tensor) -> Tensor:

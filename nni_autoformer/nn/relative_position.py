@@ -21,6 +21,7 @@ Two kernels do this arithmetic, `fused_attention` here and `explicit_attention`;
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
@@ -28,6 +29,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, get_type_hints
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from ..architecture import HEAD_DIM
 from ..errors import ConfigError
@@ -192,7 +194,7 @@ def attention_kernel(name: str) -> Iterator[None]:
     does for plain attention.
 
     Args:
-        name: 'fused', 'explicit' (CPU, float32 or float64, first derivatives only), or 'auto'.
+        name: 'fused', 'explicit' (CPU, float32 or float64), or 'auto'.
 
     Raises:
         ConfigError: there is no kernel of this name.
@@ -231,7 +233,9 @@ def relative_attention(
     if not torch.jit.is_scripting():
         explicit = attn_mask is None and not is_causal and _explicit_is_wanted(qkv)
         if explicit:
-            return explicit_attention(qkv, key_table, value_table, grid.one_hot, (grid.rows, grid.columns))
+            size = grid.rows, grid.columns
+            formula = functools.partial(_formula, grid=grid)
+            return explicit_attention(qkv, key_table, value_table, grid.one_hot, size, formula)
     return fused_attention(qkv, key_table, value_table, grid, attn_mask, is_causal)
 
 
@@ -250,6 +254,12 @@ def _explicit_is_wanted(qkv: Tensor) -> bool:
         and not torch.jit.is_tracing()
         and not torch._C._are_functorch_transforms_active()
     )
+
+
+def _formula(qkv: Tensor, key_table: Tensor, value_table: Tensor, grid: Grid) -> Tensor:
+    """`fused_attention` without a fused kernel: these have first derivatives only."""
+    with sdpa_kernel(SDPBackend.MATH):
+        return fused_attention(qkv, key_table, value_table, grid)
 
 
 def fused_attention(

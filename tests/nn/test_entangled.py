@@ -8,9 +8,10 @@ from hypothesis import strategies as st
 from nni.mutable import MutableExpression
 from nni.nas.nn.pytorch import ModelSpace
 from nni.nas.strategy import RandomOneShot
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nni_autoformer.nn import block, entangled, layers
-from nni_autoformer.nn.relative_position import TokenGrid
+from nni_autoformer.nn import block, entangled, layers, slicing
+from nni_autoformer.nn.relative_position import TokenGrid, attention_kernel
 
 EMBED, HEADS, RATIOS = [24, 40, 48], [1, 2, 3], [1.0, 1.5, 2.0]
 GRID = TokenGrid((2, 3), 2)
@@ -148,6 +149,28 @@ def test_equals_the_plain_layer_with_the_slices_copied_in(kind, embed, heads, ra
     outside = sum(gradient.abs().sum() for gradient in gradients.values())
     inside = sum(parameter.grad.abs().sum() for parameter in plain.parameters())
     torch.testing.assert_close(outside, inside, rtol=1e-10, atol=1e-6)
+
+
+@pytest.mark.parametrize("sizes", [(2, 3), (4, 3), (2, 5), (4, 5), (3,)])
+def test_a_slice_has_second_derivatives(sizes):
+    x = torch.randn(4, 5, dtype=torch.float64, requires_grad=True)
+    assert torch.autograd.gradgradcheck(lambda x: slicing.leading(x, *sizes).pow(3), x)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_second_derivatives_are_the_plain_layers(kind):
+    """Of the layer's own parameters and its input, where the plain layer runs no kernel of its own."""
+    space = supernet(kind)
+    space.layer.resample({"embed_dim": 40, "num_head_0": 2, "mlp_ratio_0": 1.5})
+    plain = plain_layer(kind, 40, 2, 1.5).double()
+    copied_in(kind, plain, dict(space.layer.named_parameters()), 40, 2, 1.5)
+    x = example_input(kind, 40).requires_grad_()
+    results = []
+    for layer in (space, plain):
+        with sdpa_kernel(SDPBackend.MATH), attention_kernel("auto" if layer is space else "fused"):
+            [first] = torch.autograd.grad(layer(x).pow(3).sum(), x, create_graph=True)
+            results.append(torch.autograd.grad(first.square().sum(), x)[0] if first.requires_grad else first)
+    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-9)
 
 
 @pytest.mark.parametrize("kind", KINDS)

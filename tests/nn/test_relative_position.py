@@ -10,23 +10,24 @@ from nni_autoformer.nn.relative_position import (
     RelativePosition2D,
     TokenGrid,
     attention_kernel,
+    rearranged,
     relative_attention,
 )
 
 KERNELS = ("fused", "explicit")
 
 
-def attend(kernel, tensors, positions, grid):
+def attend(kernel, tensors, positions, grid, *mask):
     """(batch, heads, tokens, 64) from three tensors of that shape."""
     qkv = torch.stack([tensor.transpose(1, 2) for tensor in tensors], dim=2)
     with attention_kernel(kernel):
         tables = grid.tables()
-        result = relative_attention(qkv, positions[0](tables), positions[1](tables), tables)
+        result = relative_attention(qkv, positions[0](tables), positions[1](tables), tables, *mask)
     return result.unflatten(2, (tensors[0].shape[1], 64)).transpose(1, 2)
 
 
-def plain_attention(query, key, value, keys, values, rows, columns, maximum):
-    """softmax((q k + q r_k) / 8) (v + r_v) with the (N, N, 64) tables of the published rule."""
+def plain_attention(query, key, value, keys, values, rows, columns, maximum, mask=0):
+    """softmax((q k + q r_k) / 8 + mask) (v + r_v) with the (N, N, 64) tables of the published rule."""
 
     def table(position):
         n = 1 + rows * columns
@@ -45,7 +46,7 @@ def plain_attention(query, key, value, keys, values, rows, columns, maximum):
         return pairs
 
     logits = query @ key.transpose(-2, -1) + torch.einsum("bhid,ijd->bhij", query, table(keys))
-    weights = (logits * 64**-0.5).softmax(-1)
+    weights = (logits * 64**-0.5 + mask).softmax(-1)
     return weights @ value + torch.einsum("bhij,ijd->bhid", weights, table(values))
 
 
@@ -134,7 +135,76 @@ def names_of(tensor):
     return " ".join(names)
 
 
-def test_higher_derivatives_and_transforms_take_the_fused_kernel():
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_masks(kernel):
+    tensors, positions = setup(2, 3, 2)
+    grid = TokenGrid((2, 3), 2)
+    allowed = torch.rand(2, 1, 7, 7) < 0.7
+    allowed[..., 0] = True
+    added = torch.randn(7, 7, dtype=torch.float64)
+    below = torch.ones(7, 7, dtype=torch.bool).tril()
+    for options, mask in (((allowed,), allowed.log()), ((added,), added), ((None, True), below.log())):
+        ours = attend(kernel, tensors, positions, grid, *options)
+        plain = plain_attention(*tensors, *positions, 2, 3, 2, mask)
+        torch.testing.assert_close(ours, plain, rtol=0, atol=1e-12)
+
+
+@settings(max_examples=8, deadline=None)
+@given(rows=st.integers(1, 4), columns=st.integers(1, 4), linear=st.booleans(), seed=st.integers(0, 100))
+def test_second_derivatives_equal_those_of_the_plain_formula(rows, columns, linear, seed):
+    tensors, positions = setup(rows, columns, 2, seed=seed)
+    grid = TokenGrid((rows, columns), 2)
+    leaves = [*tensors, *positions[0].parameters(), *positions[1].parameters()]
+    results = (
+        attend("explicit", tensors, positions, grid),
+        plain_attention(*tensors, *positions, rows, columns, 2),
+    )
+    weight = torch.randn_like(results[0])
+    second = []
+    for result in results:
+        # of a linear function the kernel is given a gradient that depends on nothing
+        total = (result * weight).sum() if linear else result.pow(3).sum()
+        first = torch.autograd.grad(total, leaves, create_graph=True)
+        square = sum(gradient.square().sum() for gradient in first)
+        second.append(torch.autograd.grad(square, leaves))
+    for mine, theirs in zip(*second):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-9)
+
+
+def test_second_derivatives_where_some_tensors_have_none():
+    tensors, positions = setup(2, 2, 1)
+    grid = TokenGrid((2, 2), 1)
+    for table in positions[0].parameters():
+        table.requires_grad_(False)
+    query = tensors[0].detach().requires_grad_()
+    values = list(positions[1].parameters())
+    results = []
+    for kernel in ("explicit", "plain"):
+        if kernel == "plain":
+            result = plain_attention(query, *tensors[1:], *positions, 2, 2, 1)
+        else:
+            result = attend(kernel, [query, *tensors[1:]], positions, grid)
+        [first] = torch.autograd.grad(result.sum(), query, create_graph=True)
+        results.append(torch.autograd.grad(first.square().sum(), [query, *values]))
+    for mine, theirs in zip(*results):
+        torch.testing.assert_close(mine, theirs, rtol=1e-9, atol=1e-10)
+
+
+def test_second_derivatives_of_the_reordering():
+    grid = TokenGrid((2, 3), 2).tables()
+    x = torch.randn(1, 2, 7, grid.channel_of.shape[1], dtype=torch.float64)
+    x[..., -1] = 0
+    inside = torch.ones_like(x)
+    inside[..., -1] = 0  # that channel is always 0, so it is no variable
+    x.requires_grad_()
+
+    def cube(x):
+        return rearranged(x * inside, grid.offset_of, grid.channel_of).pow(3)
+
+    assert torch.autograd.gradcheck(cube, x) and torch.autograd.gradgradcheck(cube, x)
+
+
+def test_transforms_take_the_fused_kernel():
     tensors, positions = setup(2, 3, 2)
     grid = TokenGrid((2, 3), 2)
 
