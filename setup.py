@@ -28,6 +28,7 @@ setup(
     package_dir={name: name.rpartition(".")[2] for name in DATA},
     package_data={
         "nni_autoformer": ["py.typed"],
+        "nni_autoformer.experiment": ["*.js"],
         "nni_autoformer.report": ["peers.csv"],
         **{name: ["*.yaml"] for name in DATA},
     },

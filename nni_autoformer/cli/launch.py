@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..experiment.exposure import EVERYWHERE, LOOPBACK
 from ..experiment.preflight import require_home, require_port
 from ..jobs.launching import check, read_config, require_same_space, start
 from ..space import SearchSpace
@@ -25,6 +26,12 @@ def add_parser(commands: Any) -> None:
     parser.set_defaults(run=run)
     parser.add_argument("config", type=Path, metavar="CONFIG", help="an experiment's config.yml")
     parser.add_argument("--port", type=int, default=8080, help="port of the web UI (default 8080)")
+    parser.add_argument(
+        "--host",
+        choices=(LOOPBACK, EVERYWHERE),
+        help=f"address that NNI's server listens on: {LOOPBACK} for this machine alone (default, unless "
+        f"trials run on other machines), {EVERYWHERE} for all who reach it; it asks nobody who he is",
+    )
     parser.add_argument("--check-only", action="store_true", help="check, and do not start")
 
 
@@ -37,7 +44,7 @@ def run(arguments: argparse.Namespace) -> None:
     if arguments.check_only:
         say(f"{arguments.config}: nothing wrong was found.")
         return
-    name = start(config, arguments.port)
+    name = start(config, arguments.port, arguments.host)
     say(f"Experiment {name}: http://localhost:{arguments.port}\nStop it with: nnictl stop {name}")
 
 

@@ -12,9 +12,12 @@ import functools
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+
+from . import exposure
+from .values import load_values
 
 _applied = False
 
@@ -29,6 +32,8 @@ def apply() -> None:
     _keep_state_after_failed_resume()
     _resumed_experiments()
     _current_parameter()
+    exposure.values_from_the_manager()
+    exposure.trials_added_by_hand()
 
 
 def _state_files() -> None:
@@ -149,7 +154,6 @@ def tell_tuner_of_resumed_trials() -> None:
     fails, the tuner never hears of it and waits for ever. A tuner that has `resumed_trial(parameters)` and
     `resumed_trial_end(parameters, success)` is told of both.
     """
-    from nni.common import load
     from nni.runtime.msg_dispatcher import MsgDispatcher
 
     if getattr(MsgDispatcher, "_tells_of_resumed_trials", False):
@@ -165,7 +169,7 @@ def tell_tuner_of_resumed_trials() -> None:
 
     @functools.wraps(original_end)
     def handle_trial_end(self: Any, data: Any) -> None:
-        number = load(data["hyper_params"])["parameter_id"]
+        number = load_values(data["hyper_params"])["parameter_id"]
         if number in self.recovered_trial_params and hasattr(self.tuner, "resumed_trial_end"):
             success = data["event"] == "SUCCEEDED"
             self.tuner.resumed_trial_end(self.recovered_trial_params[number], success)
@@ -176,7 +180,7 @@ def tell_tuner_of_resumed_trials() -> None:
     MsgDispatcher._tells_of_resumed_trials = True
 
 
-def own_record(record: dict[str, Any]) -> dict[str, Any]:
+def own_record(record: dict[str, Any], load: Callable[[str], Any] = load_values) -> dict[str, Any]:
     """The parameter record that belongs to this trial, given the one that NNI has handed to it.
 
     `nni_node/training_service/v3/compat.js`, `onRequestParameter`.
@@ -188,9 +192,9 @@ def own_record(record: dict[str, Any]) -> dict[str, Any]:
 
     Args:
         record: mapping with 'parameter_id' and 'parameters'.
+        load: reads a record's JSON.
     """
     import requests
-    from nni.common import load
 
     channel, separator, _ = os.environ.get("NNI_TRIAL_COMMAND_CHANNEL", "").partition("/env/")
     if not separator:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -17,8 +18,11 @@ from nni.nas.strategy.base import Strategy
 
 from ..errors import Terminated
 from ..files import read_json, write_json
-from . import fixes
+from . import exposure, fixes
 from .preflight import ID_FILE, require_host
+
+TRIAL = "nni_autoformer.experiment.model_trial"
+"""What runs a trial; NNI's own entry stands behind it on the command line."""
 
 
 def run_experiment(
@@ -53,6 +57,7 @@ def run_trials(
     concurrency: int = 1,
     gpus: int = 0,
     name: str = "AutoFormer search",
+    host: str = exposure.LOOPBACK,
 ) -> NasExperiment:
     """Run a NAS experiment whose trials are processes, with NNI's web UI, to its end.
 
@@ -68,18 +73,21 @@ def run_trials(
         gpus: number of GPUs of this machine, among which the trials are shared out; 0 lets NNI take no
             account of them.
         name: name in the web UI.
+        host: address that NNI's server listens on: `LOOPBACK` or `EVERYWHERE`, see `exposure.listen_on`.
 
     Raises:
         ConfigError: the port is taken, or NNI cannot write to the user's home.
         KeyboardInterrupt: Ctrl-C was pressed, or somebody has stopped the experiment.
     """
     fixes.apply()
+    exposure.listen_on(host)
     place = Path(folder)
     require_host(place, port)
     known = read_json(place / ID_FILE)["id"] if (place / ID_FILE).is_file() else None
     config = NasExperimentConfig("ts", "simplified", "local")
     config.experiment_name = name
     config.trial_concurrency = concurrency
+    config._trial_command_params = {"python": f"{sys.executable} -m {TRIAL}"}
     config.experiment_working_directory = (place / "nni").resolve()
     if gpus:
         config.trial_gpu_number = 1

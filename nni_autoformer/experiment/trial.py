@@ -8,12 +8,18 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..errors import ConfigError
+from .values import code_in, load_values
+
 
 class Trial:
     """A running trial; `current_trial` gives it.
 
     NNI's own functions report through whatever channel is set at that moment, and a `NasExperiment` inside of
     this process, as supernet training is one, sets another. The channel is taken once, at the start.
+
+    Raises:
+        ConfigError: the parameters name code, which somebody may have sent to the manager.
 
     Attributes:
         id: NNI's name of the trial.
@@ -25,13 +31,19 @@ class Trial:
     def __init__(self) -> None:
         from nni.runtime.trial_command_channel import get_default_trial_command_channel
 
-        from .fixes import own_record
+        from . import exposure, fixes
 
+        exposure.parameters_read_by(load_values)
         self.id = os.environ["NNI_TRIAL_JOB_ID"]
         self.output = Path(os.environ.get("NNI_OUTPUT_DIR") or ".")
         self._channel = get_default_trial_command_channel()
-        record = own_record(dict(self._channel.receive_parameter() or {}))
+        record = fixes.own_record(dict(self._channel.receive_parameter() or {}))
         parameters = record.get("parameters")
+        if mark := code_in(parameters):
+            raise ConfigError(
+                f"the trial's parameters hold '{mark}', which names code to be run; they should be numbers "
+                "and words."
+            )
         self._parameter_id: int | None = record.get("parameter_id")
         self.parameters: dict[str, Any] = (
             {str(name): value for name, value in parameters.items()}

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError
+from ..experiment.exposure import EVERYWHERE, LOOPBACK, listen_on
 from ..experiment.manager import Manager
 from ..experiment.quiet import quieten_libraries
 from ..space import SearchSpace
@@ -162,9 +163,15 @@ def _inside(folder: Path) -> Iterator[None]:
         os.chdir(before)
 
 
-def start(config: Any, port: int) -> str:
+def start(config: Any, port: int, host: str | None = None) -> str:
     """Start an experiment that goes on when this command ends, and wait until its tuner answers; its
     name.
+
+    Args:
+        config: configuration as `read_config` gives it.
+        port: port of the web UI.
+        host: address that NNI's server listens on, see `exposure.listen_on`; None for this machine alone,
+            unless trials run on others, which have to reach it.
 
     Raises:
         ConfigError: NNI has started and then failed.
@@ -172,6 +179,7 @@ def start(config: Any, port: int) -> str:
     from nni.experiment import Experiment, RunMode
 
     quieten_libraries()
+    listen_on(host or address_for(config))
     experiment = Experiment(config)
     folder = Path(config.experiment_working_directory) / experiment.id
     experiment.start(port, run_mode=RunMode.Detach)
@@ -190,6 +198,13 @@ def start(config: Any, port: int) -> str:
             "No trial has started in %.0f seconds; what NNI does stands in %s.", PATIENCE, folder / "log"
         )
     return experiment.id
+
+
+def address_for(config: Any) -> str:
+    """The address that NNI's server has to listen on for the training services of an experiment."""
+    services = config.training_service
+    services = services if isinstance(services, list) else [services]
+    return LOOPBACK if all(service.platform == "local" for service in services) else EVERYWHERE
 
 
 def _reason(folder: Path) -> str:

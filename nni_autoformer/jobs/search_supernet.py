@@ -14,6 +14,7 @@ from ..config import at_least, one_of, require_ranges, setting
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
+from ..experiment.exposure import EVERYWHERE, LOOPBACK
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
 from ..files import digest
@@ -59,6 +60,14 @@ class Engine:
         "engine",
     )
     port: int = setting(8080, "port of the web UI", group="engine", metavar="PORT")
+    host: str = setting(
+        LOOPBACK,
+        f"address that NNI's server listens on: {LOOPBACK} (default) for this machine alone, {EVERYWHERE} "
+        "for all who reach it; it asks nobody who he is",
+        one_of(LOOPBACK, EVERYWHERE),
+        "engine",
+        "ADDRESS",
+    )
     concurrency: int = setting(1, "trials at a time", at_least(1), "engine", "N")
     retries: int = setting(
         RETRIES,
@@ -364,6 +373,7 @@ class Search:
             strategy,
             output,
             port=engine.port,
+            host=engine.host,
             concurrency=engine.concurrency,
             gpus=torch.cuda.device_count() if on_gpu else 0,
             name=f"search {self.header.space.name}",

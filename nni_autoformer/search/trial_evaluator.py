@@ -13,6 +13,7 @@ from nni.nas.space import ExecutableModelSpace
 
 from ..architecture import Architecture
 from ..experiment.fixes import own_record
+from ..experiment.model_trial import load_model
 from .batch_size import BatchSize
 from .images import EvaluationImages
 from .subnet_trial import evaluate_subnet
@@ -75,7 +76,7 @@ def _own_model(model: ExecutableModelSpace) -> ExecutableModelSpace:
     handed = nni.trial._params
     if "NNI_TRIAL_JOB_ID" not in os.environ or handed is None or handed["parameters"] is not model:
         return model
-    own = own_record(dict(handed))
+    own = own_record(dict(handed), load_model)
     if own["parameter_id"] != handed["parameter_id"]:
         nni.trial._params = own  # what is reported from now on counts for this one
     return own["parameters"]

@@ -19,7 +19,7 @@ from nni.tuner import Tuner
 from ..architecture import Architecture
 from ..config import shown
 from ..errors import ConfigError
-from ..experiment import fixes
+from ..experiment import exposure, fixes
 from ..experiment.manager import Manager
 from .class_args import ClassArgs
 from .driver import GRACE, RETRIES, SearchDriver
@@ -106,6 +106,7 @@ class EvolutionTuner(Tuner):
     ) -> None:
         super().__init__()
         fixes.tell_tuner_of_resumed_trials()
+        exposure.values_from_the_manager()
         own = {"space": space, "checkpoint": checkpoint, "output": output, "retries": retries}
         arguments = ClassArgs.of({**own, "optimize_mode": optimize_mode, "algorithm": algorithm, **settings})
         self._manager = Manager.of_this_tuner()
