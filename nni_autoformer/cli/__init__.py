@@ -13,7 +13,7 @@ from ..errors import ConfigError, Terminated
 from ..experiment import current_trial
 from ..experiment.quiet import quieten
 from .overrides import overrides_of
-from .screen import show_log
+from .screen import log_shown
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -83,7 +83,11 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = build_parser()
     words = list(sys.argv[1:] if argv is None else argv)
     quieten()
-    show_log()
+    with log_shown():
+        return _run(parser, words)
+
+
+def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
     try:
         sample = None
         if (trial := current_trial()) is not None:

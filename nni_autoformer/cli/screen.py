@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ..training.ranks import Ranks
@@ -18,15 +20,21 @@ class Screen(logging.Handler):
         print(self.format(record), file=stream, flush=True)
 
 
-def show_log() -> None:
-    """Let the package's log reach the screen; of several processes that of the main one, and everyone's
-    warnings.
+@contextmanager
+def log_shown() -> Iterator[None]:
+    """Let the package's log reach the screen while a command runs; of several processes that of the main one,
+    and everyone's warnings.
     """
-    logger = logging.getLogger("nni_autoformer")
+    logger, screen = logging.getLogger("nni_autoformer"), Screen()
+    before = logger.level, logger.propagate
     logger.setLevel(logging.INFO if Ranks.current().main else logging.WARNING)
-    if not any(isinstance(handler, Screen) for handler in logger.handlers):
-        logger.addHandler(Screen())
-        logger.propagate = False
+    logger.propagate = False
+    logger.addHandler(screen)
+    try:
+        yield
+    finally:
+        logger.removeHandler(screen)
+        logger.level, logger.propagate = before
 
 
 def say(text: str, end: str = "\n") -> None:
