@@ -34,7 +34,8 @@ def log_shown() -> Iterator[None]:
         yield
     finally:
         logger.removeHandler(screen)
-        logger.level, logger.propagate = before
+        logger.setLevel(before[0])
+        logger.propagate = before[1]
 
 
 def say(text: str, end: str = "\n") -> None:
