@@ -72,7 +72,8 @@ SOME = 3
 
 @pytest.mark.parametrize("command", BASES)
 @pytest.mark.parametrize("count", [SOME, pytest.param(len(VALUES), marks=pytest.mark.slow)])
-def test_malformed_values(command, count, toy, tmp_path, nothing_begins):
+def test_malformed_values(command, count, toy, tmp_path, nothing_begins, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # some values are names of folders
     names = {"toy": toy, "super": toy / "run" / "supernet.safetensors"}
     wrong = []
     for number, (flag, nargs) in enumerate(flags_of(command)):
