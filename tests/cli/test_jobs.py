@@ -137,23 +137,22 @@ def test_the_demo_reaches_95_percent(tmp_path):
 
 @pytest.mark.slow
 def test_a_killed_training_resumed_equals_the_uninterrupted_one(toy, toy_command, tmp_path):
-    """Also with more than one thread."""
     from safetensors.torch import load_file
     from torch import equal
 
     output = tmp_path / "run"
     command = toy_command(toy, output, "--epochs", "40", "--val-interval", "10")
-    assert finish(start([*command, "--output", tmp_path / "whole"], threads=2)) == 0
+    assert finish(start([*command, "--output", tmp_path / "whole"])) == 0
     state, kills = output / "training.ckpt", 0
     for seconds in (0.35, 0.0, 1.1, 0.6):
-        process = start([*command, *(["--resume"] if kills else [])], threads=2)
+        process = start([*command, *(["--resume"] if kills else [])])
         before = state.stat().st_mtime_ns if state.is_file() else 0
         wait_for(lambda before=before: state.is_file() and state.stat().st_mtime_ns != before, process)
         time.sleep(seconds)
         kill(process)
         kills += process.exitcode == -signal.SIGKILL
     assert kills >= 2
-    assert finish(start([*command, "--resume"], threads=2)) == 0
+    assert finish(start([*command, "--resume"])) == 0
     one, other = (load_file(folder / "supernet.safetensors") for folder in (tmp_path / "whole", output))
     assert one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
 

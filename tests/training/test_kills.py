@@ -13,11 +13,16 @@ from safetensors.torch import load_file
 
 from nni_autoformer.cli import main
 from nni_autoformer.training.saving import resume_point
-from tests.processes import finish, kill, start
+from tests.processes import finish, kill, start, wait_for
 
 FLAGS = "--epochs 6 --model-ema --model-ema-decay 0.9 --mixup 0.8 --reprob 0.25 --grad-accum-steps 2"
 FLAGS += " --batch-size 4 --checkpoint-every 2 --keep 1 --resume"
 KILLS = 20
+
+
+def same(first, second, name="supernet"):
+    one, other = (load_file(folder / f"{name}.safetensors") for folder in (first, second))
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
 
 
 def readable(folder):
@@ -49,8 +54,7 @@ def test_a_training_killed_at_any_moment_goes_on_as_if_nothing_had_been(toy, toy
             aims_at_a_save, moment = draw.random() < 0.5, draw.uniform(0, 1.2 * length)
             while process.is_alive():
                 late = time.monotonic() - begun > moment
-                saving = any(runs[-1].glob(".*.tmp"))
-                if kills < KILLS and (saving if aims_at_a_save else late):
+                if kills < KILLS and (any(runs[-1].glob(".*.tmp")) if aims_at_a_save else late):
                     kill(process)
                 time.sleep(0.002)
             code = process.exitcode
@@ -62,11 +66,26 @@ def test_a_training_killed_at_any_moment_goes_on_as_if_nothing_had_been(toy, toy
     assert kills == KILLS and torn >= 3
     whole = tmp_path / "whole"
     for folder in runs:
-        for name in ("supernet", "supernet-ema", "best"):
-            one, other = (load_file(f / f"{name}.safetensors") for f in (whole, folder))
-            assert one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+        assert all(same(whole, folder, name) for name in ("supernet", "supernet-ema", "best"))
         assert (folder / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
         assert not list(folder.rglob(".*.tmp"))
+
+
+@pytest.mark.slow
+def test_with_two_threads_that_share_the_work_of_an_operation(tmp_path):
+    """The other tests run on one; the networks and batches of this one are large enough for two."""
+    words = "train --space digits --dataset digits --device cpu --epochs 2 --warmup-epochs 0 --batch-size 64"
+
+    def train(folder, *more):
+        return start([*words.split(), "--output", tmp_path / folder, *more], threads=2)
+
+    assert finish(train("whole")) == 0
+    process = train("killed")
+    wait_for((tmp_path / "killed" / "training.ckpt").exists, process)
+    kill(process)
+    assert process.exitcode == -signal.SIGKILL
+    assert finish(train("killed", "--resume")) == 0
+    assert same(tmp_path / "whole", tmp_path / "killed")
 
 
 @pytest.fixture
@@ -125,8 +144,7 @@ def test_a_full_disk_is_a_sentence_and_the_last_checkpoint_is_whole(
     assert not list(output.glob(".*.tmp"))
     (small_disk / "filler").unlink()
     assert main(toy_command(toy, output, "--resume")) == 0
-    one, other = (load_file(f / "supernet.safetensors") for f in (toy / "run", output))
-    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert same(toy / "run", output)
 
 
 def test_a_folder_that_may_no_longer_be_written_is_a_sentence(toy, toy_command, tmp_path, at_step, capsys):
@@ -150,5 +168,4 @@ def test_a_folder_that_may_no_longer_be_written_is_a_sentence(toy, toy_command, 
     assert "cannot be written: Permission denied" in error.strip().splitlines()[-1]
     assert "Traceback" not in error
     assert main(toy_command(toy, output, "--resume")) == 0
-    one, other = (load_file(f / "supernet.safetensors") for f in (toy / "run", output))
-    assert all(torch.equal(one[key], other[key]) for key in one)
+    assert same(toy / "run", output)
