@@ -39,6 +39,7 @@ def test_runs_and_writes_what_it_prints(name, tmp_path, capsys):
         assert all(len(values) == 1 for values in row.get("s", {}).values())
 
 
+@pytest.mark.slow
 def test_memory_runs_in_processes_of_its_own(tmp_path, capsys):
     (row,) = run("memory", tmp_path, capsys)["rows"]
     assert set(row["bytes"]) == {"ours", "hub", "plain", "timm"}

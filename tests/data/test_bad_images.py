@@ -33,7 +33,7 @@ def test_a_bad_image_is_fatal(spoilt, workers):
         batches(spoilt, None, workers)
 
 
-@pytest.mark.parametrize("repeats", [1, 3])
+@pytest.mark.parametrize("repeats", [pytest.param(1, marks=pytest.mark.slow), 3])
 def test_what_takes_its_place_does_not_depend_on_workers(spoilt, capfd, log_to_stderr, repeats):
     alone, helped = BadImages(), BadImages()
     for (images, targets), (others, labels) in zip(

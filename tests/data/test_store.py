@@ -176,6 +176,7 @@ def test_the_key_depends_on_everything():
     assert image_key(a=1, b=2) == image_key(b=2, a=1)
 
 
+@pytest.mark.slow
 def test_many_processes_decode_once(tmp_path, toy):
     """Processes that start together wait for the one that decodes."""
     script = """

@@ -238,6 +238,7 @@ def test_the_moving_average_is_timm_s(toy, toy_command, tmp_path):
     assert not equal(weights(tmp_path / "1"), weights(tmp_path / "1", "supernet-ema"))
 
 
+@pytest.mark.slow
 def test_compiled_blocks_learn_the_same(toy, toy_command, tmp_path, monkeypatch, capsys):
     """Also with a moving average, whose copy of the network runs as it is."""
     from nni_autoformer.nn import compiling

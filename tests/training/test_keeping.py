@@ -7,11 +7,34 @@ from nni_autoformer.cli import main
 from nni_autoformer.training.saving import Saving
 
 
-@pytest.mark.parametrize("method", ["_keep", "_save_state", "_write_last", "_drop_old"])
-@pytest.mark.parametrize("after", [False, True])
-def test_no_kept_epoch_is_lost(toy, toy_command, tmp_path, monkeypatch, method, after):
+@pytest.fixture(scope="module")
+def whole(toy, toy_command, tmp_path_factory):
+    """A training that nothing ended early."""
+    path = tmp_path_factory.mktemp("keeping") / "whole"
+    assert main(toy_command(toy, path, "--keep", "2")) == 0
+    return path
+
+
+@pytest.mark.parametrize(
+    ("method", "after"),
+    [
+        ("_keep", True),
+        ("_drop_old", False),
+        *(
+            pytest.param(method, after, marks=pytest.mark.slow)
+            for method, after in [
+                ("_keep", False),
+                ("_save_state", False),
+                ("_save_state", True),
+                ("_write_last", False),
+                ("_write_last", True),
+                ("_drop_old", True),
+            ]
+        ),
+    ],
+)
+def test_no_kept_epoch_is_lost(whole, toy, toy_command, tmp_path, monkeypatch, method, after):
     flags = ("--keep", "2")
-    assert main(toy_command(toy, tmp_path / "whole", *flags)) == 0
     original, calls = getattr(Saving, method), []
 
     def killed(self, *arguments):
@@ -27,12 +50,9 @@ def test_no_kept_epoch_is_lost(toy, toy_command, tmp_path, monkeypatch, method, 
         patch.setattr(Saving, method, killed)
         main(toy_command(toy, tmp_path / "run", *flags))
     assert main(toy_command(toy, tmp_path / "run", *flags, "--resume")) == 0
-    whole, run = (sorted((tmp_path / name / "epochs").iterdir()) for name in ("whole", "run"))
-    assert (
-        [path.name for path in run]
-        == [path.name for path in whole]
-        == ["0002.safetensors", "0003.safetensors"]
-    )
-    for one, other in zip(whole, run):
+    expected, run = (sorted((folder / "epochs").iterdir()) for folder in (whole, tmp_path / "run"))
+    names = ["0002.safetensors", "0003.safetensors"]
+    assert [path.name for path in run] == [path.name for path in expected] == names
+    for one, other in zip(expected, run):
         a, b = load_file(one), load_file(other)
         assert all(a[key].equal(b[key]) for key in a)

@@ -92,7 +92,7 @@ def test_a_saved_recipe_is_read_back(tmp_path):
         ("opt_betas: [0.9]", r"opt_betas is \[0.9\]; it should be two numbers"),
         ("opt_betas: [0.9, 1]", r"opt_betas is \[0.9, 1\]; it should be two numbers from 0 to below 1"),
         ("mixup_mode: all", "mixup_mode is 'all'; it should be one of batch, pair, elem"),
-        ("epochs: 3\nepochs: 4", "the key 'epochs' stands here a second time"),
+        ("epochs: 3\nepochs: 4", "duplicate key 'epochs'"),
     ],
 )
 def test_a_bad_file_names_file_and_key(tmp_path, text, words):

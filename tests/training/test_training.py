@@ -175,7 +175,7 @@ def test_the_selection_can_be_left_out_or_given(toy, toy_command, tmp_path, caps
     _, header = load_supernet(tmp_path / "none" / "supernet.safetensors")
     assert header.run["selection"] is None and header.run["training_images"] == 60
     given = tmp_path / "mine.txt"
-    given.write_text("train/one/03.png\ntrain/two/05.png\n")
+    given.write_text("train/one/03.png\ntrain/six/04.png\ntrain/two/05.png\n")
     assert main(toy_command(toy, tmp_path / "given", "--selection", str(given), "--epochs", "2")) == 0
     assert (tmp_path / "given/selection.txt").read_text() == given.read_text()
     search = (
