@@ -142,9 +142,14 @@ def write_text(path: str | Path, text: str) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def append_line(path: str | Path, line: str) -> None:
+def append_line(path: str | Path, line: str, to_disk: bool = False) -> None:
     """Append a line of text to a file, or nothing: what was written of it when an error came is cut off
     again, and so is the beginning of a line that a crash has left at the end.
+
+    Args:
+        path: the file.
+        line: the text, without a newline.
+        to_disk: wait until the disk has it.
 
     Raises:
         OSError: the line cannot be written.
@@ -158,6 +163,8 @@ def append_line(path: str | Path, line: str) -> None:
         try:
             while rest:
                 rest = rest[file.write(rest) :]
+            if to_disk:
+                os.fsync(file.fileno())
         except BaseException:
             file.truncate(end)
             raise

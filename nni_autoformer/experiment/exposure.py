@@ -14,6 +14,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+from ..config import shown
+from ..errors import ConfigError
 from .values import load_values
 
 LOOPBACK, EVERYWHERE = "127.0.0.1", "0.0.0.0"
@@ -93,7 +95,12 @@ def listen_on(host: str) -> None:
 
     Args:
         host: `LOOPBACK` for this machine alone, or `EVERYWHERE`, as NNI does.
+
+    Raises:
+        ConfigError: it is another address; NNI itself asks its manager over the loopback.
     """
+    if host not in (LOOPBACK, EVERYWHERE):
+        raise ConfigError(f"--host is {shown(host)}; it should be one of {LOOPBACK}, {EVERYWHERE}.")
     from nni.experiment import launcher
 
     start = getattr(launcher._start_rest_server, "__wrapped__", launcher._start_rest_server)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ from typing import Any
 from ..architecture import KEYS
 from ..complexity import COSTS
 from ..errors import ConfigError
-from ..files import write_json, write_text
+from ..files import append_line, told_when_full, write_text
 from ..report.results import SAMPLES, pareto, to_csv
 from ..search.random_subnets import SampledSubnet, best_of_sizes
 from ..space import SearchSpace
@@ -50,12 +49,14 @@ class SampleFolder:
             rank: the process that has measured it.
             subnet: which one.
             found: accuracies, as JSON values.
+
+        Raises:
+            ConfigError: the disk is full, or cannot be written.
         """
-        line = json.dumps({**subnet.row(self.space), "accuracy": found["top1"], **found}) + "\n"
-        with open(self.folder / PART.format(rank), "a", encoding="utf-8") as file:
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        line = json.dumps({**subnet.row(self.space), "accuracy": found["top1"], **found})
+        path = self.folder / PART.format(rank)
+        with told_when_full(path):
+            append_line(path, line, to_disk=True)
 
     def collect(self) -> list[dict[str, Any]]:
         """The answers of all processes, also those of earlier runs, in the order of the subnets; they are in
@@ -72,7 +73,7 @@ class SampleFolder:
                 answers[row["number"]] = row
         rows = [answers[number] for number in sorted(answers)]
         if parts:
-            write_text(self.folder / SAMPLES, "".join(json.dumps(row) + "\n" for row in rows))
+            self._write(SAMPLES, "".join(json.dumps(row) + "\n" for row in rows))
         for file in parts:
             file.unlink()
         return rows
@@ -108,13 +109,17 @@ class SampleFolder:
             best, front: short tables, see `tables`.
         """
         flat = [row | row["architecture"] for row in rows]
-        write_text(self.folder / "samples.csv", to_csv(flat, ROW))
-        write_json(self.folder / "sizes.json", list(best))
-        write_text(self.folder / "sizes.csv", to_csv([_flat(entry) for entry in best], SIZE))
-        write_json(self.folder / "pareto.json", list(front))
-        write_text(self.folder / "pareto.csv", to_csv([row | row["architecture"] for row in front], ROW))
+        self._write("samples.csv", to_csv(flat, ROW))
+        self._write("sizes.json", json.dumps(list(best), indent=2) + "\n")
+        self._write("sizes.csv", to_csv([_flat(entry) for entry in best], SIZE))
+        self._write("pareto.json", json.dumps(list(front), indent=2) + "\n")
+        self._write("pareto.csv", to_csv([row | row["architecture"] for row in front], ROW))
         for row in [*(entry["best"] for entry in best), *front]:
             self._write_architecture(row)
+
+    def _write(self, name: str, text: str) -> None:
+        with told_when_full(self.folder / name):
+            write_text(self.folder / name, text)
 
     def _write_architecture(self, row: Mapping[str, Any]) -> None:
         costs = ", ".join(f"{cost.exact(row[name])} {cost.title}" for name, cost in COSTS.items())
@@ -123,7 +128,8 @@ class SampleFolder:
             f"{costs} (subnet {row['number']})."
         )
         file = self.folder / ARCHITECTURES / f"{row['number']}.yaml"
-        self.subnets[row["number"]].architecture.to_yaml(file, comment)
+        with told_when_full(file):
+            self.subnets[row["number"]].architecture.to_yaml(file, comment)
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:

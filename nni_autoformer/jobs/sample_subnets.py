@@ -13,7 +13,7 @@ from ..complexity import COSTS
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
-from ..files import digest, write_text
+from ..files import digest, told_when_full, write_text
 from ..search.evaluation import Evaluation
 from ..search.limits import Limits
 from ..space import SearchSpace
@@ -254,8 +254,10 @@ class SampleJob:
         found = self.found(output, sizes)
         files = SampleFolder(output, self.subnets, self.header.space)
         files.write(found.rows, found.best, found.front)
-        draw_samples(found.rows, found.best, found.front, self.header.space.name, output / FIGURE_FILE)
-        write_text(output / SUMMARY_FILE, found.summary)
+        with told_when_full(output / FIGURE_FILE):
+            draw_samples(found.rows, found.best, found.front, self.header.space.name, output / FIGURE_FILE)
+        with told_when_full(output / SUMMARY_FILE):
+            write_text(output / SUMMARY_FILE, found.summary)
         if (trial := current_trial()) is not None:
             top = max(found.rows, key=lambda row: row["top1"])
             trial.report_final({"default": top["top1"], **{name: top[name] for name in COSTS}})

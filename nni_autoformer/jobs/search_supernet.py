@@ -17,7 +17,7 @@ from ..experiment import current_trial
 from ..experiment.exposure import EVERYWHERE, LOOPBACK
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
-from ..files import digest
+from ..files import digest, told_when_full
 from ..search.algorithms import searcher_with
 from ..search.driver import RETRIES
 from ..search.evaluation import Evaluation
@@ -230,10 +230,12 @@ def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> 
         more: further rows of the summary.
     """
     from ..report.figures import draw_candidates
-    from ..report.summary import FIGURE_FILE, write_summary
+    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, write_summary
 
-    draw_candidates(found.searcher, found.output / FIGURE_FILE)
-    write_summary(found.output, [*found_rows(found), *(more or [])])
+    with told_when_full(found.output / FIGURE_FILE):
+        draw_candidates(found.searcher, found.output / FIGURE_FILE)
+    with told_when_full(found.output / SUMMARY_FILE):
+        write_summary(found.output, [*found_rows(found), *(more or [])])
 
 
 def found_rows(found: Searched) -> list[tuple[str, str]]:

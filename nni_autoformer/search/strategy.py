@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
@@ -13,7 +15,7 @@ from nni.nas.execution import (
     SequentialExecutionEngine,
     TrainingServiceExecutionEngine,
 )
-from nni.nas.execution.event import FinalMetricEvent, ModelEventType, TrainingEndEvent
+from nni.nas.execution.event import FinalMetricEvent, ModelEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy.base import Strategy
 from tqdm.auto import tqdm
@@ -38,6 +40,23 @@ POLL = 0.05
 
 LOOK = 2.0
 """Seconds between two looks at whether the experiment still runs."""
+
+
+def _reported(callback: Callable[[Any, Any], None]) -> Callable[[Any, Any], None]:
+    """Let an error in a thread of NNI's end the search: else it would end the thread, and the search would
+    wait for ever.
+    """
+
+    @functools.wraps(callback)
+    def wrapper(self: EvolutionStrategy, event: ModelEvent) -> None:
+        try:
+            callback(self, event)
+        except Exception as error:
+            if threading.get_ident() == self._thread:
+                raise
+            self._error = error
+
+    return wrapper
 
 
 class EvolutionStrategy(Strategy):
@@ -83,6 +102,8 @@ class EvolutionStrategy(Strategy):
         self._running: dict[int, tuple[ExecutableModelSpace, Candidate]] = {}
         self._ended: set[int] = set()  # models whose trial has ended well, before its result was there
         self._bar: tqdm | None = None
+        self._thread: int | None = None
+        self._error: Exception | None = None
 
     @property
     def folder(self) -> SearchFolder | None:
@@ -124,7 +145,7 @@ class EvolutionStrategy(Strategy):
         return GenerationEngine(engine, generations)
 
     def _run(self) -> None:
-        evolution = self.evolution
+        evolution, self._thread = self.evolution, threading.get_ident()
         with tqdm(
             total=evolution.planned,
             initial=evolution.ledger.answered,
@@ -134,6 +155,8 @@ class EvolutionStrategy(Strategy):
             self._take_up_earlier_trials()
             looked = time.monotonic()
             while (step := self.driver.next()) is not Answer.DONE and not self.driver.hopeless:
+                if self._error is not None:
+                    raise self._error
                 if isinstance(step, Candidate):
                     if not self._submit(step):
                         break
@@ -189,9 +212,11 @@ class EvolutionStrategy(Strategy):
 
     def _answer(self, candidate: Candidate, metric: Any) -> None:
         if self.driver.answer(candidate, metric) and self._bar is not None:
-            self._bar.set_postfix(best=f"{self.evolution.ledger.best()[1]:.2f} %", refresh=False)
+            if self.evolution.ledger.told:
+                self._bar.set_postfix(best=f"{self.evolution.ledger.best()[1]:.2f} %", refresh=False)
             self._bar.update()
 
+    @_reported
     def _on_metric(self, event: FinalMetricEvent) -> None:
         _, candidate = self._running.get(id(event.model), (None, None))
         if candidate is None:
@@ -200,6 +225,7 @@ class EvolutionStrategy(Strategy):
         if id(event.model) in self._ended:
             self._forget(event.model)
 
+    @_reported
     def _on_end(self, event: TrainingEndEvent) -> None:
         _, candidate = self._running.get(id(event.model), (None, None))
         if candidate is None:

@@ -228,6 +228,22 @@ def test_tensorboard_is_not_shown_to_all(tmp_path, monkeypatch):
     assert "['tensorboard', `${logdirCmd}=" in javascript("extensions/nniTensorboardManager.js")
 
 
+def test_which_address(tmp_path):
+    from nni.experiment.config import ExperimentConfig
+
+    from nni_autoformer.errors import ConfigError
+    from nni_autoformer.jobs.launching import address_for
+    from nni_autoformer.jobs.search_supernet import Engine
+
+    assert Engine().host == "127.0.0.1"
+    for wrong in (lambda: Engine(host="10.0.0.1"), lambda: exposure.listen_on("10.0.0.1")):
+        with pytest.raises(ConfigError, match=r"--host is 10\.0\.0\.1; it should be one of"):
+            wrong()
+    assert address_for(ExperimentConfig("local")) == "127.0.0.1"
+    assert address_for(ExperimentConfig("remote")) == "0.0.0.0"
+    assert address_for(ExperimentConfig(["local", "remote"])) == "0.0.0.0"
+
+
 def listening(place):
     """The addresses that a place's managers listen on."""
     found = set()

@@ -1,15 +1,27 @@
 """The engine for one process: it answers what was submitted with NNI's ordinary events, in order."""
 
+import threading
+
 import pytest
-from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.evaluator import FunctionalEvaluator
+from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine
 from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, TrainingEndEvent
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
-from nni.nas.space import ModelStatus, RawFormatModelSpace
+from nni.nas.space import ModelStatus, RawFormatModelSpace, SimplifiedModelSpace
 
-from nni_autoformer import Evolution, EvolutionConfig, EvolutionStrategy, SearchSpace, SubnetEvaluator
+from nni_autoformer import (
+    AutoFormer,
+    ConfigError,
+    Evolution,
+    EvolutionConfig,
+    EvolutionStrategy,
+    SearchSpace,
+    SubnetEvaluator,
+)
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.search.accuracy import Accuracy
 from nni_autoformer.search.engine import GenerationEngine, StoppedEarly
+from nni_autoformer.search.folder import SearchFolder
 from nni_autoformer.search.generation import Generations, Verdict
 from nni_autoformer.search.ledger import Status
 
@@ -129,3 +141,66 @@ def test_the_budget_of_a_plain_experiment_ends_a_search(supernet, images, tmp_pa
     assert [model.metric for model in experiment.export_top_models(4)] == [
         accuracy for _, accuracy in strategy.evolution.ranking()
     ]
+
+
+class Threaded(ExecutionEngine):
+    """Answers from a thread of its own, as NNI's training service does."""
+
+    def __init__(self):
+        super().__init__()
+        self.models = []
+
+    def submit_models(self, *models):
+        self.models += models
+        for model in models:
+            threading.Thread(target=self.answer, args=(model,), daemon=True).start()
+
+    def answer(self, model):
+        self.dispatch_model_event(FinalMetricEvent(model, 10.0 * model.sample["depth"]))
+        self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
+
+    def list_models(self, status=None):
+        return self.models
+
+    def idle_worker_available(self):
+        return True
+
+    def budget_available(self):
+        return True
+
+
+def test_answers_from_another_thread(tmp_path):
+    space = SimplifiedModelSpace.from_model(AutoFormer(SPACE), FunctionalEvaluator(print))
+    strategy = EvolutionStrategy(Evolution(SPACE, config=CONFIG), tmp_path, progress=False)
+    strategy(space, Threaded())
+    assert strategy.evolution.told == 30
+
+
+def test_a_result_that_is_no_number_ends_no_thread(tmp_path):
+    class Broken(Threaded):
+        def answer(self, model):
+            depth = model.sample["depth"]
+            metric = "high" if model is self.models[0] else float("nan") if depth == 4 else float(depth)
+            self.dispatch_model_event(FinalMetricEvent(model, metric))
+            self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
+
+        def default_callback(self, event):
+            pass  # NNI's own refuses the word
+
+    space = SimplifiedModelSpace.from_model(AutoFormer(SPACE), FunctionalEvaluator(print))
+    strategy = EvolutionStrategy(Evolution(SPACE, config=CONFIG), tmp_path)
+    strategy(space, Broken())
+    entries = list(strategy.evolution.ledger)
+    deep = {entry.candidate.number for entry in entries if entry.candidate.architecture.depth == 4}
+    assert {e.candidate.number for e in entries if e.status is Status.FAILED} == deep | {0}
+
+
+def test_an_error_in_another_thread_ends_the_search(tmp_path, monkeypatch):
+    def full(self, entry):
+        raise ConfigError("the disk is full")
+
+    monkeypatch.setattr(SearchFolder, "record", full)
+    space = SimplifiedModelSpace.from_model(AutoFormer(SPACE), FunctionalEvaluator(print))
+    strategy = EvolutionStrategy(Evolution(SPACE, config=CONFIG), tmp_path, progress=False)
+    with pytest.raises(ConfigError, match="the disk is full"):
+        strategy(space, Threaded())

@@ -175,6 +175,19 @@ def test_candidates_that_cannot_be(state, change, words):
         SearchDriver(Evolution(SPACE, config=CONFIG), state.parent).resume()
 
 
+@pytest.mark.parametrize("damage", [b"", b"{", b"\xff" * 100, None])
+def test_a_damaged_list_of_candidates_changes_nothing(tmp_path, damage):
+    drive(tmp_path / "whole", 12)
+    drive(tmp_path / "s", 6)
+    listed = tmp_path / "s" / "candidates.jsonl"
+    if damage is None:
+        listed.unlink()
+    else:
+        listed.write_bytes(damage)
+    drive(tmp_path / "s", 12, resume=True)
+    assert listed.read_text() == (tmp_path / "whole" / "candidates.jsonl").read_text()
+
+
 def test_a_search_goes_on_only_with_what_it_began_with(tmp_path):
     before = {"checkpoint": "1", "images": "2"}
     drive(tmp_path, 3, before)
