@@ -157,20 +157,29 @@ def test_a_killed_training_resumed_equals_the_uninterrupted_one(toy, toy_command
     assert one.keys() == other.keys() and all(equal(one[key], other[key]) for key in one)
 
 
+def run_example(name, folder):
+    command = [sys.executable, str(ROOT / "examples" / name)]
+    result = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+    return result.stdout.splitlines()
+
+
 @pytest.mark.slow
-def test_the_python_example(tmp_path):
-    result = subprocess.run(
-        [sys.executable, str(ROOT / "examples" / "python_api.py")],
-        cwd=tmp_path,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    lines = result.stdout.splitlines()  # NNI's log lines stand between ours
+def test_the_example_of_nni_s_classes(tmp_path):
+    lines = run_example("nni_classes.py", tmp_path)  # NNI's log lines stand between ours
     (best,) = [line for line in lines if line.startswith("best sample, as NNI knows it: {")]
     assert "'num_head_0':" in best and "'mlp_ratio_4':" in best
     (tested,) = [line for line in lines if "% on selection, " in line]
     assert float(tested.split("% on selection, ")[1].split(" %")[0]) >= 85
+
+
+@pytest.mark.slow
+def test_the_example_of_jobs(tmp_path):
+    lines = run_example("python_api.py", tmp_path)
+    ranked = [line for line in lines if " parameters: " in line]
+    assert len(ranked) == 3 and "embed_dim" in ranked[0]
+    (tested,) = [line for line in lines if " test images that neither " in line]
+    assert float(tested.split(" %")[0]) >= 85
+    assert (tmp_path / "runs" / "python_api" / "best.pt2").is_file()
 
 
 @pytest.mark.slow
