@@ -84,7 +84,7 @@ def test_when_all_trials_fail_the_experiment_ends_with_their_error(place, port):
     wait(lambda: status(port) == "ERROR")
     log = (place.folder(experiment) / "log" / "dispatcher.log").read_text()
     assert "every trial has failed (3 candidates, 1 times each); the first one's error: " in log
-    assert "--batch-size is 0; it should be at least 1." in log
+    assert "--batch-size is 0; it should be at least 1, or 'auto'." in log
 
 
 def test_by_a_registered_name_and_with_nnis_own_tuner(place, port):
