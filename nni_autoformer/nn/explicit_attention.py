@@ -45,7 +45,7 @@ def explicit_attention(
         (batch, 1 + patches, heads x 64).
     """
     key_table, value_table = key_table.to(qkv.dtype), value_table.to(qkv.dtype)
-    place = _InPlaceOf.apply(qkv, qkv.new_empty(()).expand(qkv.shape))
+    place = _InPlaceOf.apply(qkv, qkv.new_empty(()).expand(qkv.shape)) if torch.is_grad_enabled() else qkv
     return _ExplicitAttention.apply(qkv, key_table, value_table, place, one_hot, grid_size, formula)
 
 

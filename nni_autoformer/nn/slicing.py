@@ -42,7 +42,7 @@ def leading(tensor: Tensor, *sizes: Size) -> Tensor:
     """
     if tensor.shape[: len(sizes)] == sizes:
         return tensor
-    if any(isinstance(size, Mixture) for size in sizes):
+    if Mixture in map(type, sizes):
         for dimension, size in enumerate(sizes):
             tensor = mixed(tensor, dimension, size)
         return tensor
