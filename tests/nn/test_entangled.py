@@ -170,7 +170,9 @@ def test_second_derivatives_are_the_plain_layers(kind):
         with sdpa_kernel(SDPBackend.MATH), attention_kernel("auto" if layer is space else "fused"):
             [first] = torch.autograd.grad(layer(x).pow(3).sum(), x, create_graph=True)
             results.append(torch.autograd.grad(first.square().sum(), x)[0] if first.requires_grad else first)
-    torch.testing.assert_close(results[0], results[1], rtol=1e-9, atol=1e-9)
+    # sums of large terms that cancel: as exact as the largest entry allows
+    scale = max(1.0, float(results[1].abs().max()))
+    torch.testing.assert_close(results[0], results[1], rtol=0, atol=1e-9 * scale)
 
 
 @pytest.mark.parametrize("kind", KINDS)
