@@ -19,7 +19,6 @@ STATE_FILE = "search.json"
 CANDIDATES_FILE = "candidates.jsonl"
 BEST_FILE = "best.yaml"
 
-
 CONTENTS = {
     "checkpoint": "the supernet's file",
     "supernet": "the supernet's weights",
@@ -94,7 +93,8 @@ class SearchFolder:
 
     def image_evaluations(self) -> int:
         """How many images all candidates have seen together."""
-        return sum(entry.details.get("images", 0) for entry in self.searcher.ledger)
+        seen = (entry.details.get("images") for entry in self.searcher.ledger)
+        return sum(count for count in seen if type(count) is int)  # a trial may report anything
 
     @contextmanager
     def together(self) -> Iterator[None]:

@@ -92,9 +92,7 @@ class _Border:
         for number in details:
             if number not in numbers:
                 raise self._wrong("a key of details", number, "a candidate's number")
-            images = self._mapping(details, number, "details.").get("images", 0)
-            if not _is_count(images):
-                raise self._wrong(f"details.{number}.images", images, "a whole number from 0")
+            self._mapping(details, number, "details.")
         contents = self._mapping({"contents": {}, **content}, "contents", "")
         for name in contents:
             self._value(contents, name, "contents.", _is_text, "text")

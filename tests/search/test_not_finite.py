@@ -129,7 +129,11 @@ def test_details_are_written_as_json_has_them(tmp_path):
     row = json.loads(line, parse_constant=pytest.fail)
     assert (row["accuracy"], row["loss"], row["images"], row["name"]) == (50.5, None, 12, "a")
     assert "list" not in row
-    assert SearchDriver(Evolution(SPACE, config=CONFIG), tmp_path).resume()
+    driver.answer(driver.next(), {"default": 1, "images": float("nan")})
+    driver.answer(driver.next(), {"default": 1, "images": "all", "stopped": "no"})
+    again = SearchDriver(Evolution(SPACE, config=CONFIG), tmp_path)
+    assert again.resume() and again.ledger.told == 3
+    assert again.folder.image_evaluations() == 12
 
 
 def test_damage_to_outcomes_is_noticed_and_means_evaluating_again(tmp_path):
