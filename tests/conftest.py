@@ -21,6 +21,13 @@ def _own_home(tmp_path_factory):
 
 
 @pytest.fixture(autouse=True)
+def _same_numbers_in_any_order():
+    """Random inputs are a test's own, whichever tests ran before it."""
+    if (torch := sys.modules.get("torch")) is not None:
+        torch.manual_seed(0)
+
+
+@pytest.fixture(autouse=True)
 def _no_process_is_left():
     yield
     if (processes := sys.modules.get("tests.processes")) is not None:
