@@ -20,10 +20,18 @@ if TYPE_CHECKING:
     from ..jobs import TrainedSubnet
 
 
+COMMON = (
+    "--architecture --data --dataset --selection --recipe --epochs --batch-size --lr --precision --seed "
+    "--workers --device --resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
+
+
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("retrain", help="train one subnet from scratch", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_space(parser)
     flags.add_architecture(
         parser,

@@ -19,10 +19,19 @@ if TYPE_CHECKING:
     from ..search.racing import Racing
 
 
+COMMON = (
+    "--data --dataset --selection --max-params --max-macs --algorithm --population-size --generations "
+    "--seed --racing --engine --precision --device --resume --overwrite --verbose "
+    "--quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
+
+
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("search", help="search a supernet under limits", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_checkpoint(parser, "a trained supernet")
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)

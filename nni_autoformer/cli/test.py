@@ -17,10 +17,15 @@ if TYPE_CHECKING:
     from ..jobs.evaluate import Which
 
 
+COMMON = "--architecture --data --dataset --split --selection --json --precision --device --verbose --quiet"
+"""The flags that --help shows; --help-all shows the others too."""
+
+
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("test", help="test one subnet of a supernet", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_checkpoint(parser)
     flags.add_architecture(
         parser,

@@ -16,11 +16,18 @@ from . import flags
 from .recipe_flags import add_recipe
 from .screen import say
 
+COMMON = (
+    "--data --dataset --selection --recipe --epochs --batch-size --lr --warmup-epochs --sampling "
+    "--precision --seed --workers --device --resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
+
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags; those of the recipe have timm's names."""
     parser = commands.add_parser("train", help="train a supernet", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_space(parser)
     flags.add_settings(parser, DataSet)
     flags.add_settings(parser, Loading)

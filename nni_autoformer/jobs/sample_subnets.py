@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
+from ..bars import Bar
 from ..complexity import COSTS
 from ..data.data_set import DataSet
 from ..errors import ConfigError
@@ -227,8 +228,6 @@ class SampleJob:
         Raises:
             ConfigError: the checkpoint or an image cannot be read, or the folder's answers are damaged.
         """
-        from tqdm.auto import tqdm
-
         from .sample_folder import SampleFolder
 
         folder = SampleFolder(output, self.subnets, self.header.space)
@@ -240,10 +239,12 @@ class SampleJob:
         evaluator = self.evaluation.evaluator(self.header, decoded)
         name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
         done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
-        for subnet in tqdm(mine, name, total=done + len(mine), initial=done, disable=not ranks.main):
-            supernet.set_architecture(subnet.architecture)
-            accuracy = asdict(evaluator.evaluate(supernet))
-            folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
+        with Bar(done + len(mine), name, "subnets", initial=done, shown=ranks.main) as bar:
+            for subnet in mine:
+                supernet.set_architecture(subnet.architecture)
+                accuracy = asdict(evaluator.evaluate(supernet))
+                folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
+                bar.update()
 
     def report(self, output: Path, sizes: int) -> None:
         """Put the answers together, and write what they tell."""

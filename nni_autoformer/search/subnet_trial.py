@@ -10,9 +10,8 @@ from collections.abc import Callable
 from dataclasses import asdict
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from ..architecture import Architecture
+from ..bars import Bar
 from ..checkpoints import Checkpoint
 from ..complexity import costs_of
 from ..devices import pick_device
@@ -74,7 +73,7 @@ def evaluate_subnet(
     batches = Batches.of(batch_size, architecture, header.space.model, target)
     if on_progress is not None:
         batches.size = min(batches.size, step)
-    with tqdm(total=len(decoded), desc="test", unit="image", disable=not progress) as bar:
+    with Bar(len(decoded), "test", shown=progress) as bar:
         accuracy: Accuracy = measure(
             subnet.to(target).eval(),
             decoded,
