@@ -11,7 +11,7 @@ from typing import Any
 
 from ..data.data_set import DataSet
 from . import flags
-from .retrain import add_subnet_training, say_where
+from .retrain import add_subnet_training, say_subnet
 from .test import which
 from .train import training_of
 
@@ -61,4 +61,4 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         **training_of(arguments),
     )
-    say_where(trained)
+    say_subnet(trained, arguments)

@@ -27,7 +27,7 @@ class CommandParser(argparse.ArgumentParser):
 
     def __init__(self, *arguments: Any, **settings: Any) -> None:
         settings.setdefault("formatter_class", _Formatter)
-        super().__init__(*arguments, add_help=False, **settings)
+        super().__init__(*arguments, **(settings | {"add_help": False}))
         self.common: Sequence[str] = ()
         self.add_argument("-h", "--help", action=_Help, help="show the common flags and exit")
         self.add_argument("--help-all", action=_Help, help="show every flag and exit")

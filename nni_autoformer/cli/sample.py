@@ -10,7 +10,7 @@ from typing import Any
 from ..data.data_set import DataSet
 from ..search.evaluation import Evaluation
 from . import flags
-from .screen import say, say_summary
+from .screen import say, say_next, say_summary
 
 COMMON = (
     "--n --architecture --data --dataset --split --max-params --max-macs --seed --precision --device "
@@ -86,3 +86,4 @@ def run(arguments: argparse.Namespace) -> None:
         say_summary(found.output)
     else:
         say(f"{found.output} holds the finished sample already.")
+    say_next("plot", {}, str(found.output))

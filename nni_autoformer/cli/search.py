@@ -12,8 +12,9 @@ from ..jobs.search_supernet import Engine
 from ..search.algorithms import SEARCHERS
 from ..search.evaluation import Evaluation
 from ..search.evolution import Evolution
+from ..search.folder import BEST_FILE
 from . import flags
-from .screen import say, say_summary
+from .screen import images_of, say, say_next, say_summary
 
 if TYPE_CHECKING:
     from ..search.racing import Racing
@@ -124,3 +125,6 @@ def run(arguments: argparse.Namespace) -> None:
         say_summary(found.output)
     else:
         say(f"{found.output} holds the finished search already.")
+    best = found.output / BEST_FILE
+    known = {"checkpoint": arguments.checkpoint, "space": arguments.space, "architecture": best}
+    say_next("test", {**known, **images_of(arguments)})

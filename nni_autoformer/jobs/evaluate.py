@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,10 +14,14 @@ from ..errors import ConfigError
 from ..experiment import current_trial
 from ..search.evaluation import Evaluation
 from ..space import SearchSpace
+from .plans import test_plan
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
+    from ..data import ImageSource
     from ..search.images import EvaluationImages
+
+_logger = logging.getLogger("nni_autoformer")
 
 SPLITS = ("test", "selection")
 
@@ -91,7 +96,10 @@ def test(
     expected = None if space is None else SearchSpace.load(space)
     opened = Checkpoint(path, expected)
     opened.require_expected()
-    tested = evaluated(opened, images, opened.architecture(architecture), evaluation)
+    chosen = opened.architecture(architecture)
+    # a trial finds the images in the store, and does without the libraries that read a data set
+    source = images.source(opened.header) if trial is None else None
+    tested = evaluated(opened, images, chosen, evaluation, source)
     if trial is not None:
         trial.report_final(tested.metric)
     return tested
@@ -101,7 +109,11 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest takes an imported 
 
 
 def evaluated(
-    checkpoint: Checkpoint, images: EvaluationImages, architecture: Architecture, evaluation: Evaluation
+    checkpoint: Checkpoint,
+    images: EvaluationImages,
+    architecture: Architecture,
+    evaluation: Evaluation,
+    source: ImageSource | None = None,
 ) -> Tested:
     """The accuracy of one subnet, see `evaluate_subnet`.
 
@@ -110,10 +122,13 @@ def evaluated(
         images: which images.
         architecture: subnet of the checkpoint.
         evaluation: where and how to evaluate.
+        source: the images, where they are open already.
     """
     from ..search.subnet_trial import evaluate_subnet
 
     trial = current_trial()
+    count = None if source is None else len(source)
+    _logger.info(test_plan(architecture, checkpoint.header.space, count, images.split, evaluation))
     metric = evaluate_subnet(
         images,
         architecture,
@@ -123,6 +138,7 @@ def evaluated(
         on_progress=None if trial is None else trial.report_intermediate,
         progress=trial is None,
         checkpoint=checkpoint,
+        source=source,
     )
     found = {name: metric[name] for name in ("top1", "top5", "images")}
     return Tested(architecture, checkpoint.header.space, images.split, **found)

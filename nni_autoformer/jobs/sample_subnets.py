@@ -20,6 +20,7 @@ from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of, require_split
+from .plans import sample_plan
 from .reads import ImagesRead, files_read, open_splits
 from .run_folder import RunFolder, place_of, run_once
 
@@ -149,6 +150,7 @@ class SampleJob:
         images, source: what the subnets are evaluated on.
         subnets: what is evaluated: the random ones, then those that the user named.
         evaluation: where and how to evaluate.
+        limits: what a random subnet may cost.
         n: how many random subnets were asked for.
         config: what decides the result, see `RunFolder`.
     """
@@ -158,6 +160,7 @@ class SampleJob:
     source: ImageSource
     subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
+    limits: Limits
     n: int
     config: dict[str, Any]
 
@@ -220,7 +223,7 @@ class SampleJob:
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
         }
-        return cls(checkpoint, images, source, subnets, evaluation, n, config)
+        return cls(checkpoint, images, source, subnets, evaluation, limits, n, config)
 
     def evaluate(self, output: Path, ranks: Ranks) -> None:
         """Evaluate what the folder has no answer for, each process its share.
@@ -230,6 +233,7 @@ class SampleJob:
         """
         from .sample_folder import SampleFolder
 
+        ranks.tell(self._plan())
         folder = SampleFolder(output, self.subnets, self.header.space)
         answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
         left = [subnet for subnet in self.subnets if subnet.number not in answered]
@@ -245,6 +249,10 @@ class SampleJob:
                 accuracy = asdict(evaluator.evaluate(supernet))
                 folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
                 bar.update()
+
+    def _plan(self) -> str:
+        number, split = len(self.subnets), self.images.split
+        return sample_plan(number, self.header.space, self.limits, len(self.source), split, self.evaluation)
 
     def report(self, output: Path, sizes: int) -> None:
         """Put the answers together, and write what they tell."""

@@ -29,6 +29,7 @@ from ..search.searcher import Searcher
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
+from .plans import search_plan
 from .reads import ImagesRead, files_read, open_splits
 from .run_folder import RunFolder, place_of, run_once
 
@@ -320,6 +321,7 @@ class Search:
         from ..search.strategy import EvolutionStrategy
 
         quieten_libraries()
+        _logger.info(search_plan(self.searcher, len(source), self.evaluation))
         strategy = EvolutionStrategy(
             self.searcher,
             output,

@@ -96,7 +96,8 @@ def demo(
         search = Search(trained, images, evolution, evaluation)
         searched = search.into(place, images.of(trained.header, splits))
         test_images, best = replace(images, split="test"), searched.best.architecture
-        tested = evaluated(trained, test_images, best, evaluation)
+        source = test_images.of(trained.header, splits)
+        tested = evaluated(trained, test_images, best, evaluation, source)
         more = [
             (f"top-1 on {tested.images} test images, never seen", f"{tested.top1:.2f} %"),
             ("figure", str(place / FIGURE_FILE)),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
 from ..bars import Bar
@@ -19,6 +19,9 @@ from ..space import SearchSpace
 from .accuracy import Accuracy, measure
 from .batch_size import Batches, BatchSize
 from .images import EvaluationImages
+
+if TYPE_CHECKING:
+    from ..data import ImageSource
 
 REPORTS = 10
 """About how many points the curve of a trial has."""
@@ -35,6 +38,7 @@ def evaluate_subnet(
     on_progress: Callable[[float], Any] | None = None,
     progress: bool = False,
     checkpoint: Checkpoint | None = None,
+    source: ImageSource | None = None,
 ) -> dict[str, Any]:
     """Evaluate one subnet of a checkpoint.
 
@@ -47,7 +51,7 @@ def evaluate_subnet(
         precision: 'fp32', 'bf16' or 'fp16'.
         on_progress: called about ten times with the accuracy so far, in percent.
         progress: show progress bars.
-        checkpoint: the checkpoint, where the caller has opened it already.
+        checkpoint, source: the checkpoint and the images, where the caller has opened them already.
 
     Returns:
         What a trial reports: 'default', which is top-1 in percent, 'top1', 'top5', 'images', 'params' and
@@ -58,7 +62,7 @@ def evaluate_subnet(
     """
     checkpoint = checkpoint or Checkpoint(images.checkpoint, space)
     subnet, header = checkpoint.subnet(architecture), checkpoint.header
-    decoded = images.decoded(header, f"decode {images.split} images" if progress else None)
+    decoded = images.decoded(header, f"decode {images.split} images" if progress else None, source)
     target = pick_device(device)
     seen, step = 0, -(-len(decoded) // REPORTS)
 
