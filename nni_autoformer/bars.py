@@ -69,8 +69,9 @@ class Bar:
     def _open(self) -> Any:
         from tqdm import tqdm
 
-        columns = min(COLUMNS, shutil.get_terminal_size((COLUMNS, 24)).columns)
-        return tqdm(total=self.total, ncols=columns - 1, leave=self._leave, file=sys.stderr, bar_format=" ")
+        columns, rows = shutil.get_terminal_size((COLUMNS, 24))
+        size = {"ncols": min(columns, COLUMNS) - 1, "nrows": rows}
+        return tqdm(total=self.total, leave=self._leave, file=sys.stderr, bar_format=" ", **size)
 
     @property
     def on_terminal(self) -> bool:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..report.summary import table
 from ..space import SearchSpace
 from . import flags
-from .screen import say, say_next
+from .screen import middle_of, say, say_next
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
@@ -73,7 +73,7 @@ def run_info(arguments: argparse.Namespace) -> None:
     say(table(describe(header)), end="")
     known = {"checkpoint": arguments.checkpoint, "space": arguments.space, "data": "DIR"}
     if header.of_supernet:
-        say_next("search", {**known, "max_params": "M", "output": "OUTPUT"})
+        say_next("search", {**known, "max_params": middle_of(header.space), "output": "runs/search"})
     else:
         say_next("test", known)
 

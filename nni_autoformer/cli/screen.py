@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
+from ..complexity import COSTS
 from ..experiment.quiet import quieten
+from ..space import SearchSpace
 from ..training.ranks import Ranks
 
 _logger = logging.getLogger("nni_autoformer")
@@ -100,6 +102,12 @@ def say_next(command: str, flags: Mapping[str, Any], *more: str) -> None:
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     if Ranks.current().main:
         _logger.info("Next: %s", " ".join(map(shlex.quote, [*words, *more])))
+
+
+def middle_of(space: SearchSpace) -> str:
+    """A limit of parameters in the middle of a space, for a command that a user can give as it is."""
+    cost = COSTS["params"]
+    return f"{sum(cost.range(space)) / 2 / cost.scale:.2g}"
 
 
 def images_of(arguments: argparse.Namespace) -> dict[str, Any]:

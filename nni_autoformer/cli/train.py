@@ -15,7 +15,7 @@ from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
 from . import flags
 from .recipe_flags import add_recipe
-from .screen import images_of, say, say_next
+from .screen import images_of, middle_of, say, say_next
 
 if TYPE_CHECKING:
     from ..jobs.train_supernet import Trained
@@ -61,8 +61,9 @@ def run(arguments: argparse.Namespace) -> None:
     say_trained(trained, "supernet")
     again = {"checkpoint": trained.checkpoint, **images_of(arguments)}
     if trained.header.run.selection is None:
-        again["selection"] = "N-per-class"
-    say_next("search", {**again, "max_params": "M", "output": f"{trained.output}-search"})
+        again["selection"] = "10-per-class"
+    limit = middle_of(trained.header.space)
+    say_next("search", {**again, "max_params": limit, "output": f"{trained.output}-search"})
 
 
 def say_trained(trained: Trained, what: str) -> None:
