@@ -18,7 +18,9 @@ NO_NEWS = (
 )
 """Beginnings of warnings that are no news to a user."""
 
-LIBRARIES = r"(nni|pytorch_lightning|lightning_fabric|torch\.(nn|utils|distributed|optim|autograd))\b"
+LIBRARIES = (
+    r"(nni|pytorch_lightning|lightning_fabric|torch\.(_weights_only_unpickler|nn|utils|distributed|optim))\b"
+)
 """Modules whose warnings are for people who program with them."""
 
 
