@@ -16,8 +16,8 @@ from .test import which
 from .train import training_of
 
 COMMON = (
-    "--architecture --data --dataset --img-size --selection --recipe --epochs --batch-size --lr --layer- "
-    "decay --precision --seed --workers --device --resume --overwrite --verbose --quiet"
+    "--architecture --data --dataset --img-size --selection --recipe --epochs --batch-size --lr "
+    "--layer-decay --precision --seed --workers --device --resume --overwrite --verbose --quiet"
 )
 """The flags that --help shows; --help-all shows the others too."""
 

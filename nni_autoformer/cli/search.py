@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 
 COMMON = (
     "--data --dataset --selection --max-params --max-macs --algorithm --population-size --generations "
-    "--seed --racing --engine --precision --device --resume --overwrite --verbose "
-    "--quiet"
+    "--seed --racing --engine --device --resume --overwrite --verbose --quiet"
 )
 """The flags that --help shows; --help-all shows the others too."""
 
