@@ -17,7 +17,7 @@ from .train import training_of
 
 COMMON = (
     "--architecture --data --dataset --img-size --selection --recipe --epochs --batch-size --lr "
-    "--layer-decay --precision --seed --workers --device --resume --overwrite --verbose --quiet"
+    "--layer-decay --precision --seed --device --resume --overwrite --verbose --quiet"
 )
 """The flags that --help shows; --help-all shows the others too."""
 
