@@ -8,7 +8,6 @@ import logging
 import warnings
 
 NO_NEWS = (
-    ".*is found to be not a nn.Module",  # NNI looks at names of torch.nn that it does not know
     ".*try to wrap PyTorch DataLoader with nni.trace",  # only matters for trials in other processes
     ".*does not have many workers",
     ".*treespec",
