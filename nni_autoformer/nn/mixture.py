@@ -41,7 +41,7 @@ class Mixture:
             whole: number of entries.
         """
         sizes = torch.tensor(list(self.weights), device=like.device)
-        as_like: Any = {"dtype": like.dtype, "device": like.device}  # at once: a number would become float32 first
+        as_like: Any = {"dtype": like.dtype, "device": like.device}  # a number alone would become float32
         weights = torch.stack([torch.as_tensor(weight, **as_like) for weight in self.weights.values()])
         entries = torch.arange(whole, device=like.device)[:, None]
         return torch.where(entries < sizes, weights, 0).sum(dim=1)
