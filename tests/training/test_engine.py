@@ -313,7 +313,7 @@ def test_before_the_first_checkpoint_the_sentence_says_so(toy, toy_command, tmp_
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--on-nan ignore", "invalid choice"),
+        ("--on-nan ignore", "should be one of stop, skip"),
         ("--keep -1", "--keep is -1; it should be 0 or more"),
         ("--max-nan-skips 0", "--max-nan-skips is 0"),
         ("--checkpoint-every 0", "--checkpoint-every is 0"),
