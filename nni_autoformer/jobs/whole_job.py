@@ -94,8 +94,8 @@ def demo(
 
     def work() -> None:
         _logger.info(
-            f"A supernet is trained on scikit-learn's scanned digits, {evolution.planned} of its subnets with "
-            f"at most {LIMITS['params'][1]:g} M parameters are compared, and the best one is tested."
+            f"A supernet is trained on scikit-learn's scanned digits, {evolution.planned} of its subnets "
+            f"with at most {LIMITS['params'][1]:g} M parameters are compared, and the best one is tested."
         )
         job.run(place)
         images = images_of(place / SUPERNET_FILE, data, evaluation, "selection", None, store="none")
