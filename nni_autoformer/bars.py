@@ -63,6 +63,8 @@ class Bar:
         self._start = self._seen = time.monotonic()
         self._line = ""  # the last one that was written
         self._tqdm = self._open() if self.shown and sys.stderr.isatty() else None
+        if self.on_terminal and name:
+            self.show()
 
     left: float | None
 
@@ -130,7 +132,7 @@ class Bar:
 
     def close(self) -> None:
         """Show the last state, if it stays to be seen."""
-        if self._leave or self.on_terminal:
+        if self._leave:
             self.show()
         if self._tqdm is not None:
             self._tqdm.close()

@@ -39,4 +39,5 @@ def run(arguments: argparse.Namespace) -> None:
         say_summary(found.output)
     trained, best = found.output / SUPERNET_FILE, found.output / BEST_FILE
     known = {"checkpoint": trained, "architecture": best}
-    say_next("export", {**known, "format": "onnx", "output": found.output / "best.onnx"})
+    output = found.output / "winner.safetensors"
+    say_next("export", {**known, "format": "safetensors", "output": output})

@@ -84,5 +84,5 @@ def say_subnet(trained: TrainedSubnet, arguments: argparse.Namespace) -> None:
     say_trained(trained, "subnet")
     if trained.header.run.selection is not None:
         say_next("test", {"checkpoint": trained.checkpoint, **images_of(arguments)})
-    output = trained.checkpoint.with_suffix(".onnx")
-    say_next("export", {"checkpoint": trained.checkpoint, "format": "onnx", "output": output})
+    output = trained.checkpoint.with_suffix(".pt2")
+    say_next("export", {"checkpoint": trained.checkpoint, "format": "torch-export", "output": output})

@@ -25,6 +25,7 @@ class Screen(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Write a sentence."""
+        sys.stdout.flush()  # in a file for both, the order is that of a terminal
         with _above_the_bars():
             print(self.format(record), file=sys.stderr, flush=True)
 

@@ -68,8 +68,8 @@ def run(arguments: argparse.Namespace) -> None:
     say(table(tested_rows(tested)), end="")
     known = {"checkpoint": arguments.checkpoint, "space": arguments.space}
     known["architecture"] = arguments.architecture
-    output = Path(arguments.architecture or arguments.checkpoint).stem + ".onnx"
-    say_next("export", {**known, "format": "onnx", "output": output})
+    output = Path(arguments.architecture or arguments.checkpoint).stem + "-subnet.safetensors"
+    say_next("export", {**known, "format": "safetensors", "output": output})
 
 
 def tested_json(tested: Tested, checkpoint: Path) -> dict[str, Any]:
