@@ -89,8 +89,10 @@ def forgiving_streams() -> Iterator[None]:
     before = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = out, error = Stream(before[0]), Stream(before[1])  # type: ignore[assignment]
     try:
-        yield
-        out.flush()
+        try:
+            yield
+        finally:
+            error.flush()
+            out.flush()
     finally:
-        error.flush()
         sys.stdout, sys.stderr = before

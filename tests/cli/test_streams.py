@@ -14,10 +14,9 @@ HELP = f"{sys.executable} -m nni_autoformer train --help-all"
 
 
 def shell(line, **environment):
+    buffered = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
     return subprocess.run(
-        ["bash", "-o", "pipefail", "-c", line],
-        capture_output=True,
-        env={**os.environ, **environment},
+        ["bash", "-o", "pipefail", "-c", line], capture_output=True, env={**buffered, **environment}
     )
 
 
