@@ -63,12 +63,12 @@ class Stream:
         Raises:
             OSError: it is not the reader that has gone.
         """
-        if error.errno not in (errno.EPIPE, errno.EBADF, errno.EIO):
-            raise error
         with suppress(OSError, ValueError, AttributeError):
             nowhere = os.open(os.devnull, os.O_WRONLY)
             os.dup2(nowhere, self._stream.fileno())
             os.close(nowhere)
+        if error.errno not in (errno.EPIPE, errno.EBADF, errno.EIO):
+            raise error
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)
