@@ -100,7 +100,7 @@ def run_trials(
     start = experiment.resume if resumable else experiment.run
 
     def until_terminated() -> bool | None:
-        with _terminable():
+        with terminable():
             return start(port)
 
     return _run(experiment, until_terminated)
@@ -137,9 +137,12 @@ def _run(experiment: NasExperiment, start: Callable[[], bool | None]) -> NasExpe
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the experiment as an exception does: NNI's manager, in a process group of its own,
-    would outlive this process.
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end an experiment as an exception does: what it knows is saved, and NNI's manager, in a
+    process group of its own, does not outlive this process.
+
+    Raises:
+        Terminated: SIGTERM has come.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

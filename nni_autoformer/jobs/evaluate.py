@@ -13,6 +13,7 @@ from ..errors import ConfigError
 from ..experiment import current_trial
 from ..search.evaluation import Evaluation
 from ..space import SearchSpace
+from ..training.ranks import Ranks
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
@@ -66,8 +67,8 @@ def test(
     evaluation: Evaluation = Evaluation(),
     space: SearchSpace | str | Path | None = None,
 ) -> Tested:
-    """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy; as an NNI trial,
-    report the accuracy while it grows and at the end.
+    """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy, with the other
+    processes that torchrun has started; as an NNI trial, report the accuracy while it grows and at the end.
 
     Args:
         checkpoint: file of a supernet or a subnet.
@@ -83,16 +84,23 @@ def test(
     """
     from ..checkpoints import Checkpoint
 
-    evaluation.require_device()
     require_split(split, selection)
+    ranks = Ranks.current()
     trial, path = current_trial(), Path(checkpoint)
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
     images = images_of(path, DataSet.of(data), evaluation, split, selection, store="none" if memory else None)
-    expected = None if space is None else SearchSpace.load(space)
-    opened = Checkpoint(path, expected)
-    opened.require_expected()
-    tested = evaluated(opened, images, opened.architecture(architecture), evaluation)
-    if trial is not None:
+
+    def opened() -> tuple[Checkpoint, Architecture]:
+        evaluation.require_device()
+        found = Checkpoint(path, None if space is None else SearchSpace.load(space))
+        found.require_expected()
+        return found, found.architecture(architecture)
+
+    with ranks.connected(cuda=False):
+        evaluation = evaluation.of_rank(ranks)
+        weights, chosen = ranks.agree(opened)
+        tested = evaluated(weights, images, chosen, evaluation, ranks)
+    if trial is not None and ranks.main:
         trial.report_final(tested.metric)
     return tested
 
@@ -101,7 +109,11 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest takes an imported 
 
 
 def evaluated(
-    checkpoint: Checkpoint, images: EvaluationImages, architecture: Architecture, evaluation: Evaluation
+    checkpoint: Checkpoint,
+    images: EvaluationImages,
+    architecture: Architecture,
+    evaluation: Evaluation,
+    ranks: Ranks = Ranks(),
 ) -> Tested:
     """The accuracy of one subnet, see `evaluate_subnet`.
 
@@ -110,10 +122,11 @@ def evaluated(
         images: which images.
         architecture: subnet of the checkpoint.
         evaluation: where and how to evaluate.
+        ranks: this process among those that share the images.
     """
     from ..search.subnet_trial import evaluate_subnet
 
-    trial = current_trial()
+    trial = current_trial() if ranks.main else None
     metric = evaluate_subnet(
         images,
         architecture,
@@ -121,8 +134,9 @@ def evaluated(
         device=evaluation.device,
         precision=evaluation.precision,
         on_progress=None if trial is None else trial.report_intermediate,
-        progress=trial is None,
+        progress=trial is None and ranks.main,
         checkpoint=checkpoint,
+        ranks=ranks,
     )
     found = {name: metric[name] for name in ("top1", "top5", "images")}
     return Tested(architecture, checkpoint.header.space, images.split, **found)

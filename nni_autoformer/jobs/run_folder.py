@@ -306,8 +306,9 @@ def run_once(
     Raises:
         ConfigError: as `RunFolder.open`, and whatever the work raises.
     """
-    # torchrun starts a failed run anew with the same command, as NNI does with a stopped trial
-    again = ranks.restarts > 0 or current_trial() is not None
+    # torchrun starts a failed run anew with the same command, as NNI does with a stopped trial; it counts the
+    # restarts of each machine
+    again = any(ranks.gathered(ranks.restarts)) or current_trial() is not None
     try:
         if ranks.on_main(lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)):
             return False

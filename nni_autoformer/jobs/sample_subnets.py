@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -97,7 +96,7 @@ def sample(
     ranks, place, path = Ranks.current(), place_of(output), Path(checkpoint)
     data = DataSet.of(data)
     with ranks.connected(cuda=False):
-        evaluation = evaluation.on(device_of(evaluation.device, ranks))
+        evaluation = evaluation.of_rank(ranks)
         images = images_of(path, data, evaluation, split, selection)
         expected = None if space is None else SearchSpace.load(space)
 
@@ -106,37 +105,19 @@ def sample(
                 images, data, expected, evaluation, limits=limits, n=n, seed=seed, architectures=architectures
             )
 
-        job = ranks.main_first(prepared)
+        job = ranks.agree(prepared, one_first=True)
         reads = {"images": ImagesRead(job.source), **files_read(checkpoint=path)}
         inputs = [path, data.folder, selection, *architectures]
         folder = RunFolder(place, "sample", job.config, reads, inputs)
 
         def work() -> None:
             job.evaluate(place, ranks)
-            wait_for_all(ranks)
+            ranks.gathered(None)  # until the slowest is done
 
         fresh = run_once(
             folder, ranks, work, last=lambda: job.report(place, sizes), resume=resume, overwrite=overwrite
         )
         return ranks.on_main(lambda: job.found(place, sizes, fresh))
-
-
-def wait_for_all(ranks: Ranks) -> None:
-    """Wait for the slowest process, however long that takes; torchrun ends all when one has died."""
-    if ranks.world_size > 1:
-        from torch import distributed
-
-        patient: Any = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
-        distributed.barrier(patient)
-
-
-def device_of(name: str, ranks: Ranks) -> str:
-    """The device of this process: of 'auto' and 'cuda' the machine's GPU with the process's number."""
-    import torch
-
-    if ranks.world_size == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
-        return name
-    return f"cuda:{ranks.local_rank % torch.cuda.device_count()}"
 
 
 @dataclass(frozen=True)
