@@ -310,13 +310,13 @@ class Search:
 
     def _tell_all(self) -> None:
         """Let every rank know what the main one has found."""
-        ledger = self.searcher.ledger
-        known = self.searcher.state_dict(), {entry.candidate.number: entry.details for entry in ledger}
+        searcher = self.searcher
+        known = searcher.state_dict(), [entry.details for entry in searcher.ledger]
         state, details = self.ranks.on_main(lambda: known)
         if not self.ranks.main:
-            self.searcher.load_state_dict(state)
-            for number, entry in details.items():
-                ledger[number].details = entry
+            searcher.load_state_dict(state)
+            for entry, found in zip(searcher.ledger, details):
+                entry.details = found
 
     def _as_trials(self, output: Path, strategy: EvolutionStrategy) -> None:
         import torch

@@ -109,19 +109,21 @@ def train(
     data, place = DataSet.of(data), place_of(output)
     resolved = resolved_recipe(space, "train", data, recipe, changes)
     ranks = Ranks.current()
-    splits = open_splits(data, space.model.in_chans, ranks)
     target = device_of(device, ranks)
     with ranks.connected(cuda=target.type == "cuda"):
-        job = TrainJob.prepare(
-            space,
-            resolved,
-            splits,
-            data.dataset,
-            selection,
-            target,
-            loading=loading.arguments(data.workers, len(splits.train)),
-            upkeep=upkeep,
-            ranks=ranks,
+        splits = ranks.agree(lambda: open_splits(data, space.model.in_chans, ranks), one_first=True)
+        job = ranks.agree(
+            lambda: TrainJob.prepare(
+                space,
+                resolved,
+                splits,
+                data.dataset,
+                selection,
+                target,
+                loading=loading.arguments(data.workers, len(splits.train)),
+                upkeep=upkeep,
+                ranks=ranks,
+            )
         )
         config = {
             "dataset": data.dataset,

@@ -107,7 +107,7 @@ class Crew:
         marks[:, shares[0]] = parts.marks(mine, start, stop, on_batch)
         for rank in others:
             key = f"answer/{self._tasks}/{rank}"
-            answer = self._exchange.get(key)
+            answer = self._exchange.get(key, rank)
             if isinstance(answer, str):
                 raise ConfigError(answer)
             shape = (3, len(shares[rank]), stop - start)
@@ -146,7 +146,7 @@ class Crew:
             ConfigError: that is an error, which the first rank tells.
         """
         rank = self.ranks.rank
-        while not isinstance(task := self._exchange.get(f"task/{self._tasks}/{rank}"), End):
+        while not isinstance(task := self._exchange.get(f"task/{self._tasks}/{rank}", giver=0), End):
             if task.fresh:
                 parts.forget_unused()
             try:

@@ -89,9 +89,11 @@ class Ranks:
             world_size=world_size,
             timeout=PATIENCE,
         )
-        object.__setattr__(self, "exchange", Exchange(PrefixStore("exchange", store), rank, world_size))
+        exchange = Exchange(PrefixStore("exchange", store), rank, world_size)
+        object.__setattr__(self, "exchange", exchange)
         try:
-            yield
+            with exchange.alive():
+                yield
         finally:
             object.__setattr__(self, "exchange", None)
             distributed.destroy_process_group()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from nni.nas.evaluator.pytorch import DataLoader, Lightning, Trainer
 from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -154,6 +155,8 @@ class Training:
             devices=alone if ranks.world_size == 1 else ranks.local_world_size,
             num_nodes=ranks.nodes,
             strategy="auto" if ranks.world_size == 1 else self._strategy(plain),
+            # what SLURM says of its tasks is not about the processes of a run, which torchrun starts
+            plugins=[LightningEnvironment() if ranks.world_size == 1 else TorchElasticEnvironment()],
             precision=PRECISIONS[recipe.precision],
             accumulate_grad_batches=recipe.grad_accum_steps,
             gradient_clip_val=recipe.clip_grad,
