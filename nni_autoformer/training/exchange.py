@@ -26,8 +26,8 @@ class Exchange:
     """Values under keys, in a store that only the processes of this attempt know.
 
     A collective operation of torch cannot be interrupted while it waits, and fails after a time limit. Here
-    Ctrl-C and SIGTERM reach a process that waits, and it waits as long as the other one lives. That is for the
-    processes of other machines; on its own the launcher ends all when one has died.
+    Ctrl-C and SIGTERM reach a process that waits, and it waits as long as the other one gives signs of life;
+    when a process of the same machine has died, the launcher ends all.
 
     Args:
         store: torch's store.

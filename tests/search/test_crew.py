@@ -141,7 +141,8 @@ def test_the_mistake_of_a_rank_ends_the_search_and_is_told_once(supernet, images
 # Processes
 
 DRIVER = """
-import os, sys, time
+import os, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a fork has torchrun's
 from nni_autoformer.cli import main
 from nni_autoformer.search.parts import PartEvaluator
 marks = PartEvaluator.marks

@@ -209,7 +209,7 @@ def test_slurm_s_variables_say_nothing_of_this_process(toy, toy_command, tmp_pat
     """Lightning would end with a traceback, or wait for processes that nobody has started."""
     for name, value in (job | {"SLURM_JOB_NAME": "search", "SLURM_NNODES": "2"}).items():
         monkeypatch.setenv(name, value)
-    flags = "--epochs 1 --warmup-epochs 0".split()
+    flags = ["--epochs", "1", "--warmup-epochs", "0"]
     assert main(toy_command(toy, tmp_path / "run", *flags)) == 0
     assert (tmp_path / "run" / "supernet.safetensors").is_file()
 
