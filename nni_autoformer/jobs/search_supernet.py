@@ -18,7 +18,7 @@ from ..experiment.exposure import EVERYWHERE, LOOPBACK
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
 from ..files import digest, told_when_full
-from ..search.algorithms import searcher_with
+from ..search.algorithms import searcher_with, tell_setting
 from ..search.driver import RETRIES
 from ..search.evaluation import Evaluation
 from ..search.evolution import EvolutionConfig
@@ -30,6 +30,7 @@ from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
 from .reads import ImagesRead, files_read, open_splits
+from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
@@ -138,7 +139,7 @@ class Searched:
 
 def search(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None,
     output: str | Path,
     *,
     limits: Limits = Limits(),
@@ -155,7 +156,7 @@ def search(
 
     Args:
         checkpoint: file of the supernet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the supernet was trained on.
         output: folder of the run.
         limits: what a subnet may cost.
         algorithm: how candidates are proposed: the configuration of a search algorithm.
@@ -173,7 +174,8 @@ def search(
     """
     from ..checkpoints import Checkpoint
 
-    path, place, data = Path(checkpoint), place_of(output), DataSet.of(data)
+    path, place = Path(checkpoint), place_of(output)
+    data = data_for(path, data)
     evaluation.require_device()
     images = images_of(path, data, evaluation, "selection", selection)
     expected = None if space is None else SearchSpace.load(space)
@@ -190,6 +192,7 @@ def search(
     header = opened.header
     source = images.of(header, open_splits(data, header.space.model.in_chans))
     searcher = searcher_with(header.space, limits, algorithm)
+    tell_setting(searcher)
     trial = current_trial()
     config = {
         "checkpoint": str(path.resolve()),
