@@ -56,6 +56,8 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
+        "wandb": ["wandb"],  # for --logger wandb
+        "mlflow": ["mlflow"],  # for --logger mlflow
         "datasets": ["datasets", "huggingface_hub", "webdataset"],  # for --dataset hfds/… and wds/…
         "test": [*ONNX, "selenium", "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
     },
