@@ -12,6 +12,7 @@ from ..config import shown
 from ..errors import ConfigError, Terminated
 from ..experiment import current_trial
 from ..experiment.quiet import quieten
+from .old_flags import advice_for
 from .overrides import overrides_of
 from .screen import log_shown
 
@@ -93,6 +94,8 @@ def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
         if (trial := current_trial()) is not None:
             overrides, sample = overrides_of(parser, words, trial.parameters)
             words += overrides
+        if told := advice_for(parser, words):
+            raise ConfigError(told)
         arguments = parser.parse_args(words)
         if sample:
             arguments.sample = sample
