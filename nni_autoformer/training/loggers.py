@@ -13,9 +13,6 @@ from .recipe import Recipe
 EXTRAS = ("wandb", "mlflow")
 """Loggers whose package of the same name comes with the extra of the same name."""
 
-FOLDERS = {"csv": "csv", "wandb": "wandb", "mlflow": "mlruns"}
-"""Folders of the loggers within a run's; TensorBoard's is told, because NNI looks for it elsewhere."""
-
 PROJECT = "nni-autoformer"
 """Name of the project of W&B, and of the experiment of MLflow."""
 
@@ -64,11 +61,23 @@ def _open(name: str, output: Path, recipe: Recipe, tensorboard: Path, purge_step
     if (
         name == "csv"
     ):  # a table of its own for each session: Lightning's would begin anew in the old one's place
-        opened: Any = loggers.CSVLogger(output, name=FOLDERS[name])
+        opened: Any = loggers.CSVLogger(output, name="csv")
     elif name == "wandb":
         opened = loggers.WandbLogger(name=output.resolve().name, save_dir=output, project=PROJECT)
     else:
-        place = os.environ.get("MLFLOW_TRACKING_URI") or (output / FOLDERS[name]).resolve().as_uri()
-        opened = loggers.MLFlowLogger(PROJECT, run_name=output.resolve().name, tracking_uri=place)
+        opened = loggers.MLFlowLogger(PROJECT, run_name=output.resolve().name, **_mlflow_places(output))
     opened.log_hyperparams(recipe.to_dict())
     return opened
+
+
+def _mlflow_places(output: Path) -> dict[str, str]:
+    """Where MLflow writes: the server that its variable names, or a data base in the run's folder; its plain
+    folder of files is refused by today's versions.
+    """
+    if server := os.environ.get("MLFLOW_TRACKING_URI"):
+        return {"tracking_uri": server}
+    folder = output.resolve()
+    return {
+        "tracking_uri": f"sqlite:///{folder / 'mlflow.db'}",
+        "artifact_location": (folder / "mlruns").as_uri(),
+    }

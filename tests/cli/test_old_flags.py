@@ -53,9 +53,8 @@ def test_every_flag_of_ours_that_is_named_is_one():
         for command in SUPPORTED:
             if flag in KNOWN[command]:
                 continue
-            for named in re.findall(
-                r"(?<!\w)--[a-z][a-z-]*", advice(command, flag).partition("here it is")[2]
-            ):
+            here = advice(command, flag).partition("here it is")[2].replace("--nproc_per_node", "")
+            for named in re.findall(r"(?<!\w)--[a-z][a-z-]*", here):
                 assert any(named in known for known in KNOWN.values()), (flag, named)
     assert all(any(flag in known for known in KNOWN.values()) for flag in (*SAME, *OTHER_MEANING))
     assert not {*SAME, *OTHER_MEANING} & {*FLAGS}

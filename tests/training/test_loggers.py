@@ -2,7 +2,7 @@
 
 import csv
 import json
-import os
+import sqlite3
 import sys
 from importlib.util import find_spec
 
@@ -53,13 +53,12 @@ def test_another_name_is_an_error(names):
 
 @pytest.mark.slow
 @pytest.mark.skipif(find_spec("mlflow") is None, reason="mlflow is an extra")
-def test_mlflow_has_the_curves(toy, tmp_path):
-    os.environ["MLFLOW_ALLOW_FILE_STORE"] = "true"
+def test_mlflow_has_the_curves(toy, tmp_path, monkeypatch):
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert train(toy, tmp_path / "run", "--logger", "mlflow") == 0
-    runs = tmp_path / "run" / "mlruns"
-    assert list(runs.glob("*/*/metrics/val_acc/largest"))
-    (epochs,) = runs.glob("*/*/params/epochs")
-    assert epochs.read_text() == "1"
+    data_base = sqlite3.connect(tmp_path / "run" / "mlflow.db")
+    assert ("val_acc/largest",) in data_base.execute("select key from metrics").fetchall()
+    assert data_base.execute("select value from params where key = 'epochs'").fetchall() == [("1",)]
 
 
 @pytest.mark.slow
