@@ -69,9 +69,10 @@ def test_both_have_the_same_tables_each_in_its_language(english, chinese):
             assert not re.search(r"[a-z]{2,} [a-z]{2,}", cell), "this is English"
 
 
+PUBLISHED = (ROOT / "docs" / "from_the_published_code.md").read_text(encoding="utf-8")
 COMMANDS = [
     re.split(r"nni[-_]autoformer ", line, maxsplit=1)[1].split()
-    for block in blocks(ENGLISH)
+    for block in blocks(ENGLISH) + blocks(PUBLISHED)
     for line in block
     if re.search(r"nni[-_]autoformer [a-z]", line) and "import" not in line
 ]
