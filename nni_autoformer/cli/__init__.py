@@ -14,6 +14,7 @@ from ..experiment import current_trial
 from ..experiment.quiet import quieten
 from ..training.ranks import Ranks
 from . import launched
+from .old_flags import advice_for
 from .overrides import overrides_of
 from .screen import log_shown
 
@@ -97,6 +98,8 @@ def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
         if (trial := current_trial()) is not None:
             overrides, sample = overrides_of(parser, words, trial.parameters)
             words += overrides
+        if told := advice_for(parser, words):
+            raise ConfigError(told)
         arguments = launched.parsed(parser, words)
         if sample:
             arguments.sample = sample

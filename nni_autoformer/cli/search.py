@@ -1,4 +1,7 @@
-"""``nni-autoformer search``: search a trained supernet for the best subnet within limits."""
+"""``nni-autoformer search``: search a trained supernet for the best subnet within limits.
+
+Without --data and --dataset the images are those that the supernet was trained on, as its run's folder says.
+"""
 
 from __future__ import annotations
 

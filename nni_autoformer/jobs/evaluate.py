@@ -14,6 +14,7 @@ from ..experiment import current_trial
 from ..search.evaluation import Evaluation
 from ..space import SearchSpace
 from ..training.ranks import Ranks
+from .remembered import data_for
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
@@ -59,7 +60,7 @@ class Tested:
 
 def test(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None = None,
     *,
     architecture: Which = None,
     split: str = SPLITS[0],
@@ -72,7 +73,7 @@ def test(
 
     Args:
         checkpoint: file of a supernet or a subnet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the checkpoint was trained on.
         architecture: subnet of a supernet: an architecture, a name in the space, or a YAML file.
         split: 'test', or 'selection' for the images that a search compares subnets on.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
@@ -88,7 +89,8 @@ def test(
     ranks = Ranks.current()
     trial, path = current_trial(), Path(checkpoint)
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
-    images = images_of(path, DataSet.of(data), evaluation, split, selection, store="none" if memory else None)
+    data = data_for(path, data)
+    images = images_of(path, data, evaluation, split, selection, store="none" if memory else None)
 
     def opened() -> tuple[Checkpoint, Architecture]:
         evaluation.require_device()

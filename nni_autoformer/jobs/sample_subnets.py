@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -19,6 +20,7 @@ from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of, require_split
 from .reads import ImagesRead, files_read, open_splits
+from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
@@ -26,6 +28,8 @@ if TYPE_CHECKING:
     from ..data import ImageSource
     from ..search.images import EvaluationImages
     from ..search.random_subnets import SampledSubnet
+
+_logger = logging.getLogger("nni_autoformer")
 
 FIGURE_FILE = "samples.png"
 
@@ -53,7 +57,7 @@ class Sampled:
 
 def sample(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None,
     output: str | Path,
     *,
     n: int = 1000,
@@ -72,7 +76,7 @@ def sample(
 
     Args:
         checkpoint: file of the supernet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the checkpoint was trained on.
         output: folder of the run.
         n: how many different random subnets.
         seed: random seed of the draws.
@@ -94,7 +98,7 @@ def sample(
             raise ConfigError(f"--{flag} is {value}; it should be at least 1.")
     require_split(split, selection)
     ranks, place, path = Ranks.current(), place_of(output), Path(checkpoint)
-    data = DataSet.of(data)
+    data = data_for(path, data)
     with ranks.connected(cuda=False):
         evaluation = evaluation.of_rank(ranks)
         images = images_of(path, data, evaluation, split, selection)
@@ -182,6 +186,8 @@ class SampleJob:
         checkpoint.require_supernet()
         header = checkpoint.header
         named = _named(architectures, checkpoint)
+        for sentence in limits.idle(header.space):
+            _logger.warning(sentence)
         drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed)]
         subnets = [
             SampledSubnet(number, architecture, name)

@@ -17,7 +17,7 @@ from ..experiment.exposure import EVERYWHERE, LOOPBACK
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
 from ..files import digest
-from ..search.algorithms import searcher_with
+from ..search.algorithms import searcher_with, tell_setting
 from ..search.driver import RETRIES
 from ..search.evaluation import Evaluation
 from ..search.evolution import EvolutionConfig
@@ -29,6 +29,7 @@ from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
 from .reads import ImagesRead, files_read, open_splits
+from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
 from .searched import Searched, write_report
 
@@ -86,7 +87,7 @@ class Engine:
 
 def search(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None,
     output: str | Path,
     *,
     limits: Limits = Limits(),
@@ -104,7 +105,7 @@ def search(
 
     Args:
         checkpoint: file of the supernet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the supernet was trained on.
         output: folder of the run.
         limits: what a subnet may cost.
         algorithm: how candidates are proposed: the configuration of a search algorithm.
@@ -121,7 +122,8 @@ def search(
         KeyboardInterrupt: the search was stopped before its end.
         Terminated: the process was asked to end.
     """
-    path, place, data = Path(checkpoint), place_of(output), DataSet.of(data)
+    path, place = Path(checkpoint), place_of(output)
+    data = data_for(path, data)
     ranks = Ranks.current()
     require_engine(engine, racing, ranks)
     trial = current_trial() if ranks.main else None
@@ -145,6 +147,7 @@ def search(
             header = opened.header
             source = images.of(header, open_splits(data, header.space.model.in_chans, ranks))
             searcher = searcher_with(header.space, limits, algorithm)
+            tell_setting(searcher)
             config = {
                 "checkpoint": str(path.resolve()),
                 "selection": digest(source.identifiers),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ..data.data_set import DataSet, Loading
 from ..space import SearchSpace
 from ..training.ranks import Ranks
-from ..training.recipe import Recipe
+from ..training.recipe import Recipe, recipe_values
 from ..training.upkeep import Upkeep
 from .preparation import SUPERNET_FILE, TrainJob, device_of
 from .reads import ImagesRead, Reads, files_read, open_splits
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
     from ..checkpoints import Header
     from ..data import DataSplits
     from ..model import AutoFormer
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 @dataclass(frozen=True)
@@ -180,5 +183,13 @@ def resolved_recipe(
         ConfigError: a value is out of its range, or not for this command.
     """
     if isinstance(recipe, Recipe):
-        return recipe.changed(**changes)
-    return Recipe.for_run(space, task, data.dataset, recipe, **changes)
+        resolved, wanted = recipe.changed(**changes), recipe.warmup_epochs
+    else:
+        resolved = Recipe.for_run(space, task, data.dataset, recipe, **changes)
+        wanted = None if recipe is None else recipe_values(recipe).get("warmup_epochs")
+    if "warmup_epochs" not in changes and wanted not in (None, resolved.warmup_epochs):
+        _logger.info(
+            f"--warmup-epochs is {resolved.warmup_epochs} in place of the recipe's {wanted}, in proportion "
+            f"to --epochs {resolved.epochs}."
+        )
+    return resolved

@@ -83,7 +83,7 @@ def demo(
         seed=seed,
     )
     config = EvolutionConfig(
-        population_size=40, num_mutations=20, num_crossovers=20, generations=5, seed=seed
+        population_size=40, num_parents=10, num_mutations=20, num_crossovers=20, generations=5, seed=seed
     )
     evolution, evaluation = Evolution(space, LIMITS, config), Evaluation(device=device)
     splits = open_splits(data, space.model.in_chans)
