@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import socket
 from pathlib import Path
 
 from ..errors import ConfigError
 from ..files import read_json
-from . import fixes
+from . import fixes, hosting
 
 ID_FILE = "nni_experiment.json"
 """Where a run's folder keeps the name of its experiment."""
@@ -37,7 +36,7 @@ def require_port(port: int) -> None:
         raise ConfigError(f"--port is {port}; it should be from 1 to 65535.")
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", port)) == 0:
-            raise ConfigError(f"--port {port}: another program listens on this port; give another one.")
+            raise hosting.port_taken(port)
 
 
 def require_home() -> None:
@@ -47,14 +46,4 @@ def require_home() -> None:
     Raises:
         ConfigError: the home cannot be written.
     """
-    folder = Path.home() / "nni-experiments"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise ConfigError(
-            f"{folder} cannot be written, and NNI keeps its list of experiments there; set HOME to a folder "
-            "that can."
-        )
+    hosting.require_writable(Path.home() / "nni-experiments")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..complexity import costs_of, measured_costs
 from ..config import at_least, one_of, require_ranges, setting
 from ..data.data_set import DataSet
 from ..errors import ConfigError
@@ -33,6 +33,8 @@ from .reads import ImagesRead, files_read, open_splits
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
+    from nni.nas.experiment import NasExperiment
+
     from ..checkpoints import Checkpoint
     from ..data import ImageSource
     from ..search.images import EvaluationImages
@@ -68,6 +70,7 @@ class Engine:
         "engine",
         "ADDRESS",
     )
+    keep_ui: bool = setting(False, "keep the web UI after the search has ended, until Ctrl-C", group="engine")
     concurrency: int = setting(1, "trials at a time", at_least(1), "engine", "N")
     retries: int = setting(
         RETRIES,
@@ -81,6 +84,8 @@ class Engine:
         require_ranges(self)
         if self.engine == "sequential" and self.concurrency > 1:
             raise ConfigError("--concurrency needs --engine nni; the sequential engine is one process.")
+        if self.engine == "sequential" and self.keep_ui:
+            raise ConfigError("--keep-ui needs --engine nni; the sequential engine has no web UI.")
 
 
 @dataclass(frozen=True)
@@ -111,6 +116,8 @@ class Searched:
         images: number of selection images.
         racing: how candidates were raced; None for not at all.
         fresh: False where the folder held the finished search already.
+        experiment: NNI's experiment whose web UI is kept, see `Engine.keep_ui`; `until_stopped` waits for its
+            end.
     """
 
     output: Path
@@ -119,6 +126,7 @@ class Searched:
     images: int
     racing: Racing | None = None
     fresh: bool = True
+    experiment: NasExperiment | None = None
 
     @property
     def ranking(self) -> list[Ranked]:
@@ -271,7 +279,7 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 def _metric(searcher: Searcher) -> dict[str, float]:
     ledger = searcher.ledger
     candidate, accuracy = ledger.best()
-    costs = costs_of(candidate.architecture, searcher.space.model)
+    costs = measured_costs(candidate.architecture, searcher.space.model)
     return {"default": accuracy, **costs, "candidates": ledger.told + ledger.stopped}
 
 
@@ -327,14 +335,16 @@ class Search:
             on_answer=self.report,
             racing=self.racing,
         )
+        experiment = None
         if self.engine.engine == "sequential":
             self._here(output, strategy, source)
         else:
-            self._as_trials(output, strategy, source)
+            experiment = self._as_trials(output, strategy, source)
         if not self.searcher.done:
             raise KeyboardInterrupt
         assert strategy.folder is not None
-        return Searched(output, self.searcher, strategy.folder, len(source), self.racing)
+        kept = experiment if self.engine.keep_ui else None
+        return Searched(output, self.searcher, strategy.folder, len(source), self.racing, experiment=kept)
 
     def _here(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
         from ..experiment import run_experiment
@@ -343,7 +353,7 @@ class Search:
         assert self._supernet is not None
         run_experiment(self._supernet, self.evaluation.evaluator(self.header, decoded), strategy, output)
 
-    def _as_trials(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
+    def _as_trials(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> NasExperiment:
         import torch
 
         from ..devices import pick_device
@@ -369,7 +379,7 @@ class Search:
         self.header.space.to_yaml(output / SPACE_FILE)
         on_gpu = pick_device(evaluation.device).type == "cuda"
         _logger.info("Web UI: http://localhost:%d", engine.port)
-        run_trials(
+        return run_trials(
             AutoFormer(str((output / SPACE_FILE).resolve())),
             evaluator,
             strategy,
@@ -379,4 +389,6 @@ class Search:
             concurrency=engine.concurrency,
             gpus=torch.cuda.device_count() if on_gpu else 0,
             name=f"search {self.header.space.name}",
+            tuner=f"AutoFormer {type(self.searcher).__name__}",
+            keep_ui=engine.keep_ui,
         )

@@ -7,16 +7,15 @@ that imports is most of its cost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 from tqdm.auto import tqdm
 
 from ..architecture import Architecture
 from ..checkpoints import Checkpoint
-from ..complexity import costs_of
+from ..complexity import measured_costs
 from ..devices import pick_device
-from ..space import SearchSpace
+from ..space import ModelConfig, SearchSpace
 from .accuracy import Accuracy, measure
 from .batch_size import Batches, BatchSize
 from .images import EvaluationImages
@@ -51,8 +50,8 @@ def evaluate_subnet(
         checkpoint: the checkpoint, where the caller has opened it already.
 
     Returns:
-        What a trial reports: 'default', which is top-1 in percent, 'top1', 'top5', 'images', 'params' and
-        'macs'.
+        What a trial reports: 'default', which is top-1 in percent, 'top5', 'images', and the costs, 'params
+        (M)' and 'macs (G)'.
 
     Raises:
         ConfigError: the checkpoint or the images cannot be used.
@@ -85,5 +84,10 @@ def evaluate_subnet(
             precision=precision,
             on_batch=on_batch,
         )
-    costs = costs_of(architecture, header.space.model)
-    return {"default": accuracy.top1, **asdict(accuracy), **costs}
+    return trial_metric(accuracy, architecture, header.space.model)
+
+
+def trial_metric(accuracy: Accuracy, architecture: Architecture, model: ModelConfig) -> dict[str, Any]:
+    """What a trial reports of a subnet; NNI charts the value under 'default'."""
+    costs = measured_costs(architecture, model)
+    return {"default": accuracy.top1, "top5": accuracy.top5, "images": accuracy.images, **costs}
