@@ -224,7 +224,7 @@ def search(
     if not fresh:
         files = SearchFolder(place, searcher)
         files.resume()
-        return Searched(place, searcher, files, len(source), racing, fresh=False)
+        found.append(Searched(place, searcher, files, len(source), racing, fresh=False))
     if trial is not None:
         trial.report_final(_metric(searcher))
     return found[0]
