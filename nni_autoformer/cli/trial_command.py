@@ -127,14 +127,14 @@ def _check_settings(arguments: argparse.Namespace) -> None:
     if "max_params" in given:
         flags.limits_of(arguments)
     if arguments.command in TASKS and getattr(arguments, "space", None) is not None:
-        _check_recipe(arguments)
+        _check_recipe(arguments, SearchSpace.load(arguments.space))
 
 
-def _check_recipe(arguments: argparse.Namespace) -> None:
+def _check_recipe(arguments: argparse.Namespace, space: SearchSpace) -> None:
     from ..jobs.train_supernet import resolved_recipe
 
     resolved_recipe(
-        SearchSpace.load(arguments.space),
+        space,
         arguments.command,
         flags.configured(DataSet, arguments),
         arguments.recipe,
@@ -165,6 +165,8 @@ def _check_files(arguments: argparse.Namespace, trials: Trials) -> None:
         space = opened.header.space
         if arguments.command in OF_ONE_SUBNET:
             _check_same_checkpoint(Path(checkpoint), trials.checkpoint)
+        if arguments.command in TASKS:
+            _check_recipe(arguments, space)
     if arguments.command in OF_ONE_SUBNET:
         if labels and space is not None:
             require_same_space({label: trials.search_space[label] for label in labels}, space)
@@ -188,6 +190,8 @@ def _check_images(arguments: argparse.Namespace, opened: Any, space: SearchSpace
     if "dataset" not in arguments or space is None:
         return
     data = flags.configured(DataSet, arguments)
+    if data.download:
+        return  # the first trial fetches it
     if data.data is not None and not Path(data.data).is_dir():
         raise ConfigError(f"--data {data.data}: there is no such folder.")
     splits = data.open(space.model.in_chans)

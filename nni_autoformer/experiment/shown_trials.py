@@ -25,7 +25,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus, SimplifiedModelSpac
 from ..files import replacing
 from .model_trial import MODEL_FILE
 
-OF_NAS = ("experimentType", "executionEngine", "modelFormat")
+OF_NAS = ("experimentType", "executionEngine", "modelFormat", "trialCommandParams")
 """Keys of a configuration that only the Python interface of NNI's NAS part reads."""
 
 

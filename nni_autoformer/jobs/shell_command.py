@@ -39,6 +39,9 @@ _OF_THE_SHELL = {
 """Words at the beginning of a statement that are no programs."""
 
 _ASSIGNMENT = re.compile(r"[A-Za-z_]\w*=")
+_NUMBERED = re.compile(r"(?<!\S)\d+(?=[<>])")
+"""The 2 of `2> log`."""
+
 _SEPARATOR = re.compile(r"[;&|()]+")
 
 
@@ -73,7 +76,8 @@ def _statements(command: str) -> list[list[str]]:
     statements: list[list[str]] = []
     for line in command.replace("\\\n", " ").splitlines():
         try:
-            lexer = shlex.shlex(os.path.expandvars(line), posix=True, punctuation_chars=True)
+            text = _NUMBERED.sub("", os.path.expandvars(line))
+            lexer = shlex.shlex(text, posix=True, punctuation_chars=True)
             lexer.whitespace_split = True
             tokens = list(lexer)
         except ValueError as error:
@@ -93,13 +97,11 @@ def _statements(command: str) -> list[list[str]]:
 def _without_redirections(words: list[str]) -> list[str]:
     kept: list[str] = []
     skip = False
-    for number, word in enumerate(words):
+    for word in words:
         if skip:
             skip = False
-        elif set(word) <= set("<>&") and word:
+        elif word and set(word) <= set("<>&"):
             skip = True
-            if kept and kept[-1].isdigit() and number > 1:  # the 2 of 2>
-                kept.pop()
         else:
             kept.append(word)
     return kept

@@ -71,9 +71,8 @@ def test_a_lock_that_another_process_has_is_waited_for(home):
     lock = SimplePreemptiveLock(str(home / ".experiment.lock"), stale=2)
     assert lock._acquire() is None and not lock.is_locked
     other.unlink()
-    lock._acquire()
-    assert lock.is_locked
-    lock.release()
+    with lock:
+        assert lock.is_locked
     assert not list(home.iterdir())
 
 

@@ -164,7 +164,7 @@ def test_a_folder_that_may_no_longer_be_written_is_a_sentence(
         else:
             output.chmod(0o500)
 
-    at_step(8, forbid)
+    at_step(12, forbid)  # the last of an epoch: what follows reads no image
     before = os.geteuid()
     try:
         code = main(toy_command(toy, output))
