@@ -14,6 +14,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from . import exposure
+from .quiet import quieten
 from .values import code_in, load_values
 
 MODEL_FILE = "model.json"
@@ -51,6 +52,7 @@ def _model_file() -> Path | None:
 
 def main() -> None:
     """Run the trial."""
+    quieten()
     exposure.parameters_read_by(load_model)
     from nni.nas.execution.training_service import trial_entry
 

@@ -84,8 +84,7 @@ def run_trials(
         name: name in the web UI.
         host: address that NNI's server listens on: `LOOPBACK` or `EVERYWHERE`, see `exposure.listen_on`.
         tuner: what the UI names as the tuner.
-        keep_ui: leave NNI's server running; `until_stopped` waits for its end, and so does the end of this
-            process.
+        keep_ui: leave NNI's server running, until `until_stopped` or the end of this process.
 
     Raises:
         ConfigError: the port is taken, or NNI cannot write to the user's home.
@@ -95,24 +94,18 @@ def run_trials(
     exposure.listen_on(host)
     place, nni = Path(folder), (Path(folder) / "nni").resolve()
     require_host(place, port)
-    config = NasExperimentConfig("ts", "simplified", "local")
-    config.experiment_name = name
-    config.trial_concurrency = concurrency
+    config = _config(name, concurrency, gpus)
     config.experiment_working_directory = nni
-    if gpus:
-        config.trial_gpu_number = 1
-        config.training_service.use_active_gpu = True
-        config.training_service.max_trial_number_per_gpu = -(-concurrency // gpus)
     known = _known(place, nni)
+    parts = model_space, evaluator, strategy, config
     program = f"{sys.executable} -m {TRIAL}"
     experiment: NasExperiment
     if known is not None and not (nni / MODEL_FILE).is_file():  # begun by a version without such a file
         config._trial_command_params = {"python": program}
-        experiment = NasExperiment(model_space, evaluator, strategy, config, id=known)
+        experiment = NasExperiment(*parts, id=known)
     else:
         config._trial_command_params = {"python": f"{program} {shlex.quote(str(nni / MODEL_FILE))}"}
-        identity = known or management.generate_experiment_id()
-        experiment = ShownTrials(model_space, evaluator, strategy, config, tuner=tuner, id=identity)
+        experiment = ShownTrials(*parts, tuner=tuner, id=known or management.generate_experiment_id())
         experiment.write_model(nni)
     write_json(place / ID_FILE, {"id": experiment.id})
     start = experiment.run if known is None else experiment.resume
@@ -125,6 +118,17 @@ def run_trials(
     if not keep_ui:
         _logger.info("The pages of its trials again: nnictl view %s --port %d", experiment.id, port)
     return experiment
+
+
+def _config(name: str, concurrency: int, gpus: int) -> NasExperimentConfig:
+    config = NasExperimentConfig("ts", "simplified", "local")
+    config.experiment_name = name
+    config.trial_concurrency = concurrency
+    if gpus:
+        config.trial_gpu_number = 1
+        config.training_service.use_active_gpu = True
+        config.training_service.max_trial_number_per_gpu = -(-concurrency // gpus)
+    return config
 
 
 def _known(place: Path, nni: Path) -> str | None:
