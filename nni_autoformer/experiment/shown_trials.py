@@ -24,6 +24,7 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus, SimplifiedModelSpac
 
 from ..files import replacing
 from .model_trial import MODEL_FILE
+from .values import load_values
 
 OF_NAS = ("experimentType", "executionEngine", "modelFormat", "trialCommandParams")
 """Keys of a configuration that only the Python interface of NNI's NAS part reads."""
@@ -130,22 +131,24 @@ def is_resumable(folder: Path, identity: str) -> bool:
 
     `nni_node/core/sqlDatabase.js`, `init`, and `nnimanager.js`, `resumeExperiment`: an experiment that was
     started on a full disk leaves a data base without tables or without its configuration, because NNI does
-    not look at the errors of making them; the manager answers every attempt to resume it with HTTP 500.
+    not look at the errors of making them; the manager answers every attempt to resume it with HTTP 500. And
+    what NNI resumes a NAS experiment from is written in place, so a full disk leaves an empty file.
 
     Args:
         folder: folder of all of NNI's files of the run.
         identity: name of the experiment.
     """
-    file = folder / identity / "db" / "nni.sqlite"
-    if not file.is_file() or not (folder / identity / "checkpoint" / "config.json").is_file():
+    file, config = folder / identity / "db" / "nni.sqlite", folder / identity / "checkpoint" / "config.json"
+    if not file.is_file():
         return False
     try:
+        load_values(config.read_text(encoding="utf-8"))  # NNI writes it in place
         with closing(sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)) as base:
             tables = {name for (name,) in base.execute("select name from sqlite_master where type = 'table'")}
             if not {"TrialJobEvent", "MetricData", "ExperimentProfile"} <= tables:
                 return False
             (sound,) = base.execute("pragma quick_check").fetchone()
             known = base.execute("select 1 from ExperimentProfile where id = ?", (identity,)).fetchone()
-    except sqlite3.Error:
+    except (OSError, ValueError, sqlite3.Error):
         return False
     return sound == "ok" and known is not None
