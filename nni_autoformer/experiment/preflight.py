@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import socket
 from pathlib import Path
 
@@ -11,6 +12,10 @@ from . import fixes, hosting
 
 ID_FILE = "nni_experiment.json"
 """Where a run's folder keeps the name of its experiment."""
+
+
+ROOM = 2**20
+"""Bytes that NNI's data base and logs need at least."""
 
 
 def require_host(folder: str | Path, port: int) -> None:
@@ -24,6 +29,22 @@ def require_host(folder: str | Path, port: int) -> None:
     if (Path(folder) / ID_FILE).is_file():
         fixes.stop_orphaned_manager(read_json(Path(folder) / ID_FILE)["id"])
     require_port(port)
+
+
+def require_room(folder: str | Path) -> None:
+    """Check that NNI's server can write its data base: on a full disk it ends, or starts without tables, and
+    says so only in its log.
+
+    Raises:
+        ConfigError: the disk is full.
+    """
+    whole = Path(folder).resolve()
+    free = shutil.disk_usage(next(place for place in (whole, *whole.parents) if place.exists())).free
+    if free < ROOM:
+        raise ConfigError(
+            f"{folder}: the disk is full ({free / 2**20:.1f} MiB are free), and NNI's data base lies there. "
+            "What was evaluated before is kept: once there is room, --resume goes on from it."
+        )
 
 
 def require_port(port: int) -> None:

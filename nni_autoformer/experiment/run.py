@@ -22,7 +22,7 @@ from ..errors import Terminated
 from ..files import read_json, write_json
 from . import exposure, fixes
 from .model_trial import MODEL_FILE
-from .preflight import ID_FILE, require_host
+from .preflight import ID_FILE, require_host, require_room
 from .shown_trials import ShownTrials, is_resumable
 
 _logger = logging.getLogger("nni_autoformer")
@@ -87,13 +87,14 @@ def run_trials(
         keep_ui: leave NNI's server running, until `until_stopped` or the end of this process.
 
     Raises:
-        ConfigError: the port is taken, or NNI cannot write to the user's home.
+        ConfigError: the port is taken, NNI cannot write to the user's home, or the disk is full.
         KeyboardInterrupt: Ctrl-C was pressed, or somebody has stopped the experiment.
     """
     fixes.apply()
     exposure.listen_on(host)
     place, nni = Path(folder), (Path(folder) / "nni").resolve()
     require_host(place, port)
+    require_room(place)
     config = _config(name, concurrency, gpus)
     config.experiment_working_directory = nni
     known = _known(place, nni)
@@ -184,6 +185,8 @@ def _run(experiment: NasExperiment, start: Callable[[], bool | None], keep: bool
             completed = start()
     except BaseException as error:
         experiment.stop()
+        if isinstance(error, requests.exceptions.RequestException):
+            require_room(str(experiment.config.experiment_working_directory))
         if isinstance(error, requests.exceptions.ConnectionError):
             raise KeyboardInterrupt from None  # the manager is gone: nnictl stop, or a kill
         raise

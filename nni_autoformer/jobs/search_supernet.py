@@ -15,6 +15,7 @@ from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..experiment.exposure import EVERYWHERE, LOOPBACK
+from ..experiment.preflight import require_room
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
 from ..files import digest, told_when_full
@@ -341,6 +342,7 @@ class Search:
         else:
             experiment = self._as_trials(output, strategy, source)
         if not self.searcher.done:
+            require_room(output)
             raise KeyboardInterrupt
         assert strategy.folder is not None
         kept = experiment if self.engine.keep_ui else None

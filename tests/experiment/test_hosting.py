@@ -6,23 +6,27 @@ import os
 import shutil
 import socket
 import sqlite3
+import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 from nni.experiment import RunMode, launcher
 from nni.experiment.config import ExperimentConfig
+from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.experiment import NasExperiment
 from nni.nas.strategy import Random
 from nni.tools.nnictl.common_utils import SimplePreemptiveLock
 from nni.tools.nnictl.config_utils import Experiments
 
+from nni_autoformer import AutoFormer, SearchSpace
 from nni_autoformer.cli import main
 from nni_autoformer.errors import ConfigError
-from nni_autoformer.experiment import fixes, hosting
+from nni_autoformer.experiment import fixes, hosting, run_trials
+from nni_autoformer.experiment.preflight import require_room
 from nni_autoformer.experiment.shown_trials import is_resumable
 
-from .test_fixes import experiment
+from .test_fixes import constant, experiment
 
 fixes.apply()
 
@@ -118,6 +122,27 @@ def test_a_server_that_does_not_get_its_port_is_a_sentence(tmp_path, port):
         with pytest.raises(RuntimeError, match="is not idle"):
             launcher._ensure_port_idle.__wrapped__(port)  # still needed
     assert "EADDRINUSE" in (tmp_path / "abc" / "log" / "nnictl_stderr.log").read_text()
+
+
+@pytest.fixture
+def full_disk(tmp_path):
+    """A file system of 2 MiB with a file that leaves no room."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "none", str(folder)]
+    if os.geteuid() != 0 or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("mounting a file system needs root and the right to mount")
+    (folder / "file").write_bytes(bytes(2**21 - 2**14))
+    yield folder
+    subprocess.run(["umount", "-l", str(folder)], check=True)
+
+
+def test_a_full_disk_is_a_sentence_before_nni_starts(full_disk, toy, port):
+    space, strategy = SearchSpace.load(toy / "space.yaml"), Random()
+    with pytest.raises(ConfigError, match=r"the disk is full \(0\.0 MiB are free\), and NNI's data base"):
+        run_trials(AutoFormer(space), FunctionalEvaluator(constant), strategy, full_disk / "run", port=port)
+    (full_disk / "file").unlink()
+    require_room(full_disk / "run")
 
 
 TABLES = ("TrialJobEvent", "MetricData", "ExperimentProfile")
