@@ -118,3 +118,7 @@ def run(arguments: argparse.Namespace) -> None:
         say_summary(found.output)
     else:
         say(f"{found.output} holds the finished search already.")
+    if found.experiment is not None:
+        from ..experiment import until_stopped
+
+        until_stopped(found.experiment)

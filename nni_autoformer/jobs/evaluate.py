@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..complexity import costs_of, measured_costs
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -54,8 +54,8 @@ class Tested:
     @property
     def metric(self) -> dict[str, Any]:
         """What an NNI trial reports."""
-        accuracy = {"default": self.top1, "top1": self.top1, "top5": self.top5, "images": self.images}
-        return accuracy | self.costs
+        costs = measured_costs(self.architecture, self.space.model)
+        return {"default": self.top1, "top5": self.top5, "images": self.images, **costs}
 
 
 def test(
@@ -140,8 +140,8 @@ def evaluated(
         checkpoint=checkpoint,
         ranks=ranks,
     )
-    found = {name: metric[name] for name in ("top1", "top5", "images")}
-    return Tested(architecture, checkpoint.header.space, images.split, **found)
+    top1, top5, count = (metric[name] for name in ("default", "top5", "images"))
+    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count)
 
 
 def require_split(split: str, selection: str | None) -> None:

@@ -8,12 +8,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..complexity import costs_of
+from ..complexity import measured_costs
 from ..config import at_least, one_of, require_ranges, setting
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..experiment.exposure import EVERYWHERE, LOOPBACK
+from ..experiment.preflight import require_host, require_room
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
 from ..files import digest
@@ -34,6 +35,8 @@ from .run_folder import RunFolder, place_of, run_once
 from .searched import Searched, write_report
 
 if TYPE_CHECKING:
+    from nni.nas.experiment import NasExperiment
+
     from ..checkpoints import Checkpoint
     from ..data import ImageSource
     from ..search.crew import Crew
@@ -70,6 +73,7 @@ class Engine:
         "engine",
         "ADDRESS",
     )
+    keep_ui: bool = setting(False, "keep the web UI after the search has ended, until Ctrl-C", group="engine")
     concurrency: int = setting(1, "trials at a time", at_least(1), "engine", "N")
     retries: int = setting(
         RETRIES,
@@ -83,6 +87,8 @@ class Engine:
         require_ranges(self)
         if self.engine == "sequential" and self.concurrency > 1:
             raise ConfigError("--concurrency needs --engine nni; the sequential engine is one process.")
+        if self.engine == "sequential" and self.keep_ui:
+            raise ConfigError("--keep-ui needs --engine nni; the sequential engine has no web UI.")
 
 
 def search(
@@ -139,8 +145,6 @@ def search(
             if expected is not None:
                 limits.require_feasible(expected)
             if engine.engine == "nni":
-                from ..experiment.preflight import require_host
-
                 require_host(place, engine.port)
             opened = Checkpoint(path, expected)
             opened.require_expected()
@@ -172,7 +176,7 @@ def search(
             overwrite=overwrite,
         )
         if not fresh:
-            return run.finished(place)
+            found.append(run.finished(place))
     if trial is not None:
         trial.report_final(_metric(run.searcher))
     return found[0]
@@ -210,7 +214,7 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 def _metric(searcher: Searcher) -> dict[str, float]:
     ledger = searcher.ledger
     candidate, accuracy = ledger.best()
-    costs = costs_of(candidate.architecture, searcher.space.model)
+    costs = measured_costs(candidate.architecture, searcher.space.model)
     return {"default": accuracy, **costs, "candidates": ledger.told + ledger.stopped}
 
 
@@ -275,16 +279,20 @@ class Search:
             racing=self.racing,
             crew=crew,
         )
+        experiment = None
         if self.engine.engine == "sequential":
             with terminable():
                 self._here(output, strategy, crew)
         else:
-            self._as_trials(output, strategy)
+            experiment = self._as_trials(output, strategy)
         self._tell_all()
         if not self.searcher.done:
+            require_room(output)
             raise KeyboardInterrupt
         assert strategy.folder is not None
-        return Searched(output, self.searcher, strategy.folder, len(self.source), self.racing)
+        kept = experiment if self.engine.keep_ui else None
+        files, count = strategy.folder, len(self.source)
+        return Searched(output, self.searcher, files, count, self.racing, experiment=kept)
 
     def finished(self, output: Path) -> Searched:
         """The complete search that a folder holds."""
@@ -321,7 +329,7 @@ class Search:
             for entry, found in zip(searcher.ledger, details):
                 entry.details = found
 
-    def _as_trials(self, output: Path, strategy: EvolutionStrategy) -> None:
+    def _as_trials(self, output: Path, strategy: EvolutionStrategy) -> NasExperiment:
         import torch
 
         from ..devices import pick_device
@@ -347,7 +355,7 @@ class Search:
         self.header.space.to_yaml(output / SPACE_FILE)
         on_gpu = pick_device(evaluation.device).type == "cuda"
         _logger.info("Web UI: http://localhost:%d", engine.port)
-        run_trials(
+        return run_trials(
             AutoFormer(str((output / SPACE_FILE).resolve())),
             evaluator,
             strategy,
@@ -357,4 +365,6 @@ class Search:
             concurrency=engine.concurrency,
             gpus=torch.cuda.device_count() if on_gpu else 0,
             name=f"search {self.header.space.name}",
+            tuner=f"AutoFormer {type(self.searcher).__name__}",
+            keep_ui=engine.keep_ui,
         )

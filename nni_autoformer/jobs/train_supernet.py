@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.data_set import DataSet, Loading
+from ..experiment import current_trial
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from ..training.recipe import Recipe, recipe_values
@@ -140,7 +141,11 @@ def train(
         reads = training_reads(splits, job, selection)
         folder = RunFolder(place, "train", config, reads, inputs)
         fresh = run_once(folder, ranks, lambda: job.run(place), resume=resume, overwrite=overwrite)
-    return TrainedSupernet(place, place / SUPERNET_FILE, fresh)
+    trained = TrainedSupernet(place, place / SUPERNET_FILE, fresh)
+    if not fresh and (trial := current_trial()) is not None and (found := trained.accuracies):
+        # NNI was stopped before it knew that the trial has ended
+        trial.report_final({"default": sum(found.values()) / len(found), **found})
+    return trained
 
 
 def training_reads(splits: DataSplits, job: TrainJob, selection: str | None) -> dict[str, Reads]:
