@@ -10,6 +10,9 @@ from .. import __version__
 from ..config import shown
 from ..errors import ConfigError, Terminated
 from ..experiment import current_trial
+from ..training.ranks import Ranks
+from . import launched
+from .old_flags import advice_for
 from .overrides import overrides_of
 from .parsing import CommandParser, add_completion
 from .screen import add_level, log_shown, set_level
@@ -82,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     In a trial of an NNI experiment the parameters of the trial take the place of flags.
     """
+    if launched.given_up():
+        return launched.MISTAKE
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         with forgiving_streams(), log_shown():
@@ -97,29 +102,37 @@ def _run(parser: CommandParser, words: list[str]) -> int:
         if (trial := current_trial()) is not None:
             overrides, sample = overrides_of(parser, words, trial.parameters)
             words += overrides
-        arguments = parser.parse_args(words)
+        if told := advice_for(parser, words):
+            raise ConfigError(told)
+        arguments = launched.parsed(parser, words)
         set_level(arguments)
         if sample:
             arguments.sample = sample
         arguments.run(arguments)
     except ConfigError as error:
-        if not error.told:
-            print(f"nni-autoformer: error: {_sentence(error)}", file=sys.stderr)
-        return 2
+        return _mistake(_sentence(error), error.told)
     except OSError as error:
         if error.errno not in OF_THE_SYSTEM:
             raise
         where = f"{shown(error.filename)}: " if error.filename else ""
-        print(f"nni-autoformer: error: {where}{error.strerror}.", file=sys.stderr)
-        return 2
+        return _mistake(f"{where}{error.strerror}.")
     except Terminated as error:
-        print(f"\nnni-autoformer: {error}", file=sys.stderr)
+        if Ranks.current().main:
+            print(f"\nnni-autoformer: {error}", file=sys.stderr)
         return TERMINATED
     except KeyboardInterrupt:
         way = " The same command with --resume goes on from here." if "resume" in arguments else ""
-        print(f"\nnni-autoformer: stopped.{way}", file=sys.stderr)  # below the progress bar
+        if Ranks.current().main:
+            print(f"\nnni-autoformer: stopped.{way}", file=sys.stderr)  # below the progress bar
         return INTERRUPTED
     return 0
+
+
+def _mistake(sentence: str, told: bool = False) -> int:
+    def tell() -> None:
+        print(f"nni-autoformer: error: {sentence}", file=sys.stderr)
+
+    return launched.leave(sentence, None if told else tell)
 
 
 def _sentence(error: ConfigError) -> str:

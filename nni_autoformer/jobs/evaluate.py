@@ -2,26 +2,24 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..complexity import costs_of, measured_costs
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..search.evaluation import Evaluation
 from ..space import SearchSpace
+from ..training.ranks import Ranks
 from .plans import test_plan
+from .remembered import data_for
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
-    from ..data import ImageSource
     from ..search.images import EvaluationImages
-
-_logger = logging.getLogger("nni_autoformer")
 
 SPLITS = ("test", "selection")
 
@@ -57,13 +55,13 @@ class Tested:
     @property
     def metric(self) -> dict[str, Any]:
         """What an NNI trial reports."""
-        accuracy = {"default": self.top1, "top1": self.top1, "top5": self.top5, "images": self.images}
-        return accuracy | self.costs
+        costs = measured_costs(self.architecture, self.space.model)
+        return {"default": self.top1, "top5": self.top5, "images": self.images, **costs}
 
 
 def test(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None = None,
     *,
     architecture: Which = None,
     split: str = SPLITS[0],
@@ -71,12 +69,12 @@ def test(
     evaluation: Evaluation = Evaluation(),
     space: SearchSpace | str | Path | None = None,
 ) -> Tested:
-    """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy; as an NNI trial,
-    report the accuracy while it grows and at the end.
+    """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy, with the other
+    processes that torchrun has started; as an NNI trial, report the accuracy while it grows and at the end.
 
     Args:
         checkpoint: file of a supernet or a subnet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the checkpoint was trained on.
         architecture: subnet of a supernet: an architecture, a name in the space, or a YAML file.
         split: 'test', or 'selection' for the images that a search compares subnets on.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
@@ -88,19 +86,24 @@ def test(
     """
     from ..checkpoints import Checkpoint
 
-    evaluation.require_device()
     require_split(split, selection)
+    ranks = Ranks.current()
     trial, path = current_trial(), Path(checkpoint)
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
-    images = images_of(path, DataSet.of(data), evaluation, split, selection, store="none" if memory else None)
-    expected = None if space is None else SearchSpace.load(space)
-    opened = Checkpoint(path, expected)
-    opened.require_expected()
-    chosen = opened.architecture(architecture)
-    # a trial finds the images in the store, and does without the libraries that read a data set
-    source = images.source(opened.header) if trial is None else None
-    tested = evaluated(opened, images, chosen, evaluation, source)
-    if trial is not None:
+    data = data_for(path, data)
+    images = images_of(path, data, evaluation, split, selection, store="none" if memory else None)
+
+    def opened() -> tuple[Checkpoint, Architecture]:
+        evaluation.require_device()
+        found = Checkpoint(path, None if space is None else SearchSpace.load(space))
+        found.require_expected()
+        return found, found.architecture(architecture)
+
+    with ranks.connected(cuda=False):
+        evaluation = evaluation.of_rank(ranks)
+        weights, chosen = ranks.agree(opened)
+        tested = evaluated(weights, images, chosen, evaluation, ranks)
+    if trial is not None and ranks.main:
         trial.report_final(tested.metric)
     return tested
 
@@ -113,7 +116,7 @@ def evaluated(
     images: EvaluationImages,
     architecture: Architecture,
     evaluation: Evaluation,
-    source: ImageSource | None = None,
+    ranks: Ranks = Ranks(),
 ) -> Tested:
     """The accuracy of one subnet, see `evaluate_subnet`.
 
@@ -122,13 +125,12 @@ def evaluated(
         images: which images.
         architecture: subnet of the checkpoint.
         evaluation: where and how to evaluate.
-        source: the images, where they are open already.
+        ranks: this process among those that share the images.
     """
     from ..search.subnet_trial import evaluate_subnet
 
-    trial = current_trial()
-    count = None if source is None else len(source)
-    _logger.info(test_plan(architecture, checkpoint.header.space, count, images.split, evaluation))
+    trial = current_trial() if ranks.main else None
+    ranks.tell(test_plan(architecture, checkpoint.header.space, images.split, evaluation))
     metric = evaluate_subnet(
         images,
         architecture,
@@ -136,12 +138,12 @@ def evaluated(
         device=evaluation.device,
         precision=evaluation.precision,
         on_progress=None if trial is None else trial.report_intermediate,
-        progress=trial is None,
+        progress=trial is None and ranks.main,
         checkpoint=checkpoint,
-        source=source,
+        ranks=ranks,
     )
-    found = {name: metric[name] for name in ("top1", "top5", "images")}
-    return Tested(architecture, checkpoint.header.space, images.split, **found)
+    top1, top5, count = (metric[name] for name in ("default", "top5", "images"))
+    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count)
 
 
 def require_split(split: str, selection: str | None) -> None:

@@ -48,13 +48,10 @@ def sample_plan(
     )
 
 
-def test_plan(
-    architecture: Architecture, space: SearchSpace, images: int | None, split: str, evaluation: Evaluation
-) -> str:
-    """Of a test: which subnet, on how many images if that is known, where and how exactly."""
-    count = "the" if images is None else f"{images:,}"
+def test_plan(architecture: Architecture, space: SearchSpace, split: str, evaluation: Evaluation) -> str:
+    """Of a test: which subnet, on which images, where and how exactly."""
     return (
-        f"Testing {architecture} ({told_costs(architecture, space.model)}) on {count} {split} images of "
+        f"Testing {architecture} ({told_costs(architecture, space.model)}) on the {split} images of "
         f"{space.model.num_classes:,} classes; {_where(evaluation)}."
     )
 

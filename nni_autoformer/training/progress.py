@@ -158,8 +158,8 @@ class Progress(ProgressBar):
         if teacher is not None:
             passes = trainer.accumulate_grad_batches
             numbers["teacher_share_of_time"] = min(1.0, teacher.seconds * passes / seconds)
-        if trainer.logger is not None:
-            trainer.logger.log_metrics(numbers, step=trainer.global_step)
+        for logger in trainer.loggers:
+            logger.log_metrics(numbers, step=trainer.global_step)
         self._speed = [f"{numbers['images_per_second']:.0f} img/s", f"{numbers['memory_gib']:.1f} GiB"]
 
     def _seconds_left(self, trainer: pl.Trainer) -> float | None:
