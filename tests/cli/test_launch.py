@@ -145,6 +145,13 @@ def test_one_thing_wrong(check, before, after, words, monkeypatch, program):
     assert words in check((before, after))
 
 
+def test_the_images_may_be_those_of_the_checkpoint(folder, toy, capsys):
+    path = folder / "config.yml"
+    path.write_text(path.read_text().replace(f" --data {toy}/images", ""))
+    assert main(["launch", str(path), "--check-only"]) == 0
+    assert "The images are those of the checkpoint's training" in capsys.readouterr().out
+
+
 def test_the_tuner_and_the_trials_have_one_checkpoint(check, toy, folder, capsys):
     other = folder.parent / "other.safetensors"
     shutil.copy(toy / "run" / "supernet.safetensors", other)

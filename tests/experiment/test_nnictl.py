@@ -114,7 +114,7 @@ def test_supernets_with_their_curves(place, port):
     changes = {
         "_value: [1.0e-3, 3.0e-3]": "_value: [3.0e-3]",
         "--epochs 20": "--epochs 2",
-        "--val-interval 2": "",
+        "--val-interval 2 ": "",
     }
     place.create(place.config("nnictl_supernet", {**changes, "maxTrialNumber: 4": "maxTrialNumber: 2"}), port)
     wait(lambda: done(port))
@@ -139,7 +139,7 @@ def test_a_stopped_supernet_trial_goes_on_with_its_folder(place, port):
         "_value: [1.0e-3, 3.0e-3]": "_value: [3.0e-3]",
         "_value: [uniform, balanced]": "_value: [uniform]",
         "--epochs 20": "--epochs 4",
-        "--val-interval 2": "",
+        "--val-interval 2 ": "",
         "maxTrialNumber: 4": "maxTrialNumber: 1",
     }
     experiment = place.create(place.config("nnictl_supernet", changes), port)
