@@ -54,10 +54,8 @@ def test_from_training_to_a_file_for_others(toy, toy_command, tmp_path, capsys):
     assert len(lines) == 2
 
     out, err = seen(capsys, [*next_of(err), "--device", "cpu"])
-    assert (
-    assert "on the test images of 3 classes; on cpu in" in err and "24 test images in val/" in err
-    )
-    assert "24 test images in val/" in err
+    assert "top-1" in out and "Testing embed_dim" in err and "24 test images in val/" in err
+    assert "on the test images of 3 classes; on cpu in fp32." in err
     words = next_of(err)
     assert words[0] == "export"
     words = [*words[: words.index("--format")], "--format", "safetensors", "--output", f"{tmp_path}/b.st"]
