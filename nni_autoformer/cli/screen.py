@@ -6,7 +6,9 @@ import argparse
 import logging
 import os
 import shlex
+import shutil
 import sys
+import textwrap
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -19,6 +21,9 @@ from ..training.ranks import Ranks
 
 _logger = logging.getLogger("nni_autoformer")
 
+NEXT = "Next: "
+"""What stands in front of the command to give next."""
+
 
 class Screen(logging.Handler):
     """Shows what the package logs, above the progress bar if there is one."""
@@ -27,7 +32,18 @@ class Screen(logging.Handler):
         """Write a sentence."""
         sys.stdout.flush()  # in a file for both, the order is that of a terminal
         with _above_the_bars():
-            print(self.format(record), file=sys.stderr, flush=True)
+            print(_wrapped(self.format(record)), file=sys.stderr, flush=True)
+
+
+def _wrapped(text: str) -> str:
+    """A text without a word that goes on in the next line of the terminal; commands stay in one, to copy."""
+    if not sys.stderr.isatty() or text.startswith(NEXT):
+        return text
+    columns = shutil.get_terminal_size().columns
+    return "\n".join(
+        textwrap.fill(line, columns, break_long_words=False, break_on_hyphens=False)
+        for line in text.splitlines()
+    )
 
 
 def _above_the_bars() -> AbstractContextManager[Any]:
@@ -104,7 +120,7 @@ def say_next(command: str, flags: Mapping[str, Any], *more: str) -> None:
         if value is not None and value is not False:
             words += [f"--{name.replace('_', '-')}", *([] if value is True else [str(value)])]
     if Ranks.current().main:
-        _logger.info("Next: %s", " ".join(map(shlex.quote, [*words, *more])))
+        _logger.info("%s%s", NEXT, " ".join(map(shlex.quote, [*words, *more])))
 
 
 def middle_of(space: SearchSpace) -> str:

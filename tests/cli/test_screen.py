@@ -9,7 +9,7 @@ import pytest
 
 from nni_autoformer import jobs
 from nni_autoformer.cli import build_parser, main
-from nni_autoformer.cli.screen import set_level
+from nni_autoformer.cli.screen import log_shown, set_level
 from nni_autoformer.experiment.quiet import quieten_libraries
 from nni_autoformer.search.evaluation import Evaluation
 
@@ -54,10 +54,8 @@ def test_from_training_to_a_file_for_others(toy, toy_command, tmp_path, capsys):
     assert len(lines) == 2
 
     out, err = seen(capsys, [*next_of(err), "--device", "cpu"])
-    assert (
-    assert "on the test images of 3 classes; on cpu in" in err and "24 test images in val/" in err
-    )
-    assert "24 test images in val/" in err
+    assert "top-1" in out and "Testing embed_dim" in err and "24 test images in val/" in err
+    assert "on the test images of 3 classes; on cpu in fp32." in err
     words = next_of(err)
     assert words[0] == "export"
     words = [*words[: words.index("--format")], "--format", "safetensors", "--output", f"{tmp_path}/b.st"]
@@ -144,3 +142,17 @@ def test_the_python_api_says_it_to_the_logger(toy, caplog, capsys):
         )
     assert any(text.startswith("Testing embed_dim") for text in caplog.messages)
     assert capsys.readouterr().out == ""
+
+
+def test_on_a_terminal_sentences_break_between_words_and_commands_not_at_all(monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", "40")
+    text = "Training for 3 epochs on 48 images of 3 classes, 12 more held out; on cpu in fp32."
+    with log_shown():
+        logger = logging.getLogger("nni_autoformer")
+        logger.info(text)
+        monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+        logger.info(text)
+        logger.info(f"Next: {text}")
+    whole, *lines, command = capsys.readouterr().err.splitlines()
+    assert whole == text == " ".join(lines) and command == f"Next: {text}"
+    assert len(lines) == 3 and max(map(len, lines)) <= 40
