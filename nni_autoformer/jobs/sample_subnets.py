@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
+from ..bars import Bar
 from ..complexity import COSTS
 from ..data.data_set import DataSet
 from ..errors import ConfigError
@@ -19,6 +20,7 @@ from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of, require_split
+from .plans import sample_plan
 from .reads import ImagesRead, files_read, open_splits
 from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
@@ -133,6 +135,7 @@ class SampleJob:
         images, source: what the subnets are evaluated on.
         subnets: what is evaluated: the random ones, then those that the user named.
         evaluation: where and how to evaluate.
+        limits: what a random subnet may cost.
         n: how many random subnets were asked for.
         config: what decides the result, see `RunFolder`.
     """
@@ -142,6 +145,7 @@ class SampleJob:
     source: ImageSource
     subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
+    limits: Limits
     n: int
     config: dict[str, Any]
 
@@ -206,7 +210,7 @@ class SampleJob:
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
         }
-        return cls(checkpoint, images, source, subnets, evaluation, n, config)
+        return cls(checkpoint, images, source, subnets, evaluation, limits, n, config)
 
     def evaluate(self, output: Path, ranks: Ranks) -> None:
         """Evaluate what the folder has no answer for, each process its share.
@@ -214,10 +218,9 @@ class SampleJob:
         Raises:
             ConfigError: the checkpoint or an image cannot be read, or the folder's answers are damaged.
         """
-        from tqdm.auto import tqdm
-
         from .sample_folder import SampleFolder
 
+        ranks.tell(self._plan())
         folder = SampleFolder(output, self.subnets, self.header.space)
         answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
         left = [subnet for subnet in self.subnets if subnet.number not in answered]
@@ -227,10 +230,16 @@ class SampleJob:
         evaluator = self.evaluation.evaluator(self.header, decoded)
         name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
         done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
-        for subnet in tqdm(mine, name, total=done + len(mine), initial=done, disable=not ranks.main):
-            supernet.set_architecture(subnet.architecture)
-            accuracy = asdict(evaluator.evaluate(supernet))
-            folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
+        with Bar(done + len(mine), name, "subnets", initial=done, shown=ranks.main) as bar:
+            for subnet in mine:
+                supernet.set_architecture(subnet.architecture)
+                accuracy = asdict(evaluator.evaluate(supernet))
+                folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
+                bar.update()
+
+    def _plan(self) -> str:
+        number, split = len(self.subnets), self.images.split
+        return sample_plan(number, self.header.space, self.limits, len(self.source), split, self.evaluation)
 
     def report(self, output: Path, sizes: int) -> None:
         """Put the answers together, and write what they tell."""

@@ -29,6 +29,7 @@ from ..search.searcher import Searcher
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
+from .plans import search_plan
 from .reads import ImagesRead, files_read, open_splits
 from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
@@ -271,6 +272,7 @@ class Search:
         from ..search.strategy import EvolutionStrategy
 
         quieten_libraries()
+        self.ranks.tell(search_plan(self.searcher, len(self.source), self.evaluation))
         crew = Crew(self.ranks) if self.ranks.world_size > 1 else None
         strategy = EvolutionStrategy(
             self.searcher,

@@ -130,7 +130,7 @@ def test_supernets_with_their_curves(place, port):
         task = requests.post(address, json={"trials": trial["trialJobId"]}, timeout=30).json()
         scalars = f"http://localhost:{task['port']}/data/plugin/scalars/tags"
         tags = wait(lambda url=scalars: requests.get(url, timeout=10).json())
-        assert "val_acc/largest" in next(iter(tags.values()))
+        assert "val_acc_percent/largest" in next(iter(tags.values()))
         psutil.Process(task["pid"]).kill()
 
 
