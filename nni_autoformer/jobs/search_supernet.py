@@ -204,6 +204,7 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
     """As an NNI trial: report the best accuracy so far at the end of every generation."""
     if trial is None:
         return None
+    trial.go_on()
 
     def report(searcher: Searcher) -> None:
         if searcher.ledger.told and searcher.ledger.answered % population == 0:

@@ -156,8 +156,10 @@ def test_a_stopped_supernet_trial_goes_on_with_its_folder(place, port):
     assert run["status"] == "finished" and len(run["sessions"]) == 2
     told = [row.split(",")[0] for row in (state.parent / "metrics.csv").read_text().splitlines()[1:]]
     assert told == ["1", "2", "3", "4"]
-    kinds = [metric["type"] for metric in ask(port, f"/metric-data/{state.parent.name}")]
-    assert kinds.count("FINAL") == 1
+    metrics = ask(port, f"/metric-data/{state.parent.name}")
+    assert [metric["type"] for metric in metrics].count("FINAL") == 1
+    numbers = [metric["sequence"] for metric in metrics if metric["type"] == "PERIODICAL"]
+    assert numbers == list(range(len(numbers))) and len(numbers) >= 4  # one curve
 
 
 def test_launch_says_what_goes_wrong_after_the_start(place, port):
