@@ -7,13 +7,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..complexity import costs_of, measured_costs
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..search.evaluation import Evaluation
 from ..space import SearchSpace
 from ..training.ranks import Ranks
+from .plans import test_plan
+from .remembered import data_for
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
@@ -53,13 +55,13 @@ class Tested:
     @property
     def metric(self) -> dict[str, Any]:
         """What an NNI trial reports."""
-        accuracy = {"default": self.top1, "top1": self.top1, "top5": self.top5, "images": self.images}
-        return accuracy | self.costs
+        costs = measured_costs(self.architecture, self.space.model)
+        return {"default": self.top1, "top5": self.top5, "images": self.images, **costs}
 
 
 def test(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None = None,
     *,
     architecture: Which = None,
     split: str = SPLITS[0],
@@ -72,7 +74,7 @@ def test(
 
     Args:
         checkpoint: file of a supernet or a subnet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the checkpoint was trained on.
         architecture: subnet of a supernet: an architecture, a name in the space, or a YAML file.
         split: 'test', or 'selection' for the images that a search compares subnets on.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
@@ -88,7 +90,8 @@ def test(
     ranks = Ranks.current()
     trial, path = current_trial(), Path(checkpoint)
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
-    images = images_of(path, DataSet.of(data), evaluation, split, selection, store="none" if memory else None)
+    data = data_for(path, data)
+    images = images_of(path, data, evaluation, split, selection, store="none" if memory else None)
 
     def opened() -> tuple[Checkpoint, Architecture]:
         evaluation.require_device()
@@ -127,6 +130,7 @@ def evaluated(
     from ..search.subnet_trial import evaluate_subnet
 
     trial = current_trial() if ranks.main else None
+    ranks.tell(test_plan(architecture, checkpoint.header.space, images.split, evaluation))
     metric = evaluate_subnet(
         images,
         architecture,
@@ -138,8 +142,8 @@ def evaluated(
         checkpoint=checkpoint,
         ranks=ranks,
     )
-    found = {name: metric[name] for name in ("top1", "top5", "images")}
-    return Tested(architecture, checkpoint.header.space, images.split, **found)
+    top1, top5, count = (metric[name] for name in ("default", "top5", "images"))
+    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count)
 
 
 def require_split(split: str, selection: str | None) -> None:

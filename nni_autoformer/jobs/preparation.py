@@ -16,6 +16,7 @@ from ..space import SearchSpace
 from ..training.ranks import Ranks
 from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
+from .plans import training_plan
 from .run_folder import jsonable
 
 if TYPE_CHECKING:
@@ -90,9 +91,11 @@ class TrainJob:
             ConfigError: something that the user can put right.
         """
         from ..data import readable
+        from ..training.loggers import require_loggers
         from ..training.teacher import require_teacher
 
         require_teacher(recipe)
+        require_loggers(more.get("upkeep", Upkeep()).logger)
         classes = splits.train.classes
         if len(classes) < 2:
             raise ConfigError(f"the data has only the class '{classes[0]}'; training needs two or more.")
@@ -177,10 +180,12 @@ class TrainJob:
         from ..training.trainer import train_network, train_supernet
 
         try:
+            training = self.open(output)
+            self.ranks.tell(training_plan(self))
             if network is None:
-                train_supernet(self.space, self.open(output))
+                train_supernet(self.space, training)
             else:
-                train_network(network, self.open(output))
+                train_network(network, training)
             _report_bad_images(self.loading.get("bad_images"))
         except OSError as error:
             if error.errno not in UNWRITABLE:

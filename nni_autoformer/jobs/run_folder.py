@@ -205,7 +205,7 @@ class RunFolder:
             )
 
     def _earlier(self) -> dict[str, Any] | None:
-        return _checked(self.path / RUN_FILE) if (self.path / RUN_FILE).is_file() else None
+        return read_run(self.path / RUN_FILE) if (self.path / RUN_FILE).is_file() else None
 
     def _require_same(self, earlier: Mapping[str, Any]) -> None:
         if earlier["job"] != self.job:
@@ -245,7 +245,7 @@ class RunFolder:
             raise ConfigError(f"--output {shown(self.path)} cannot be written: {error.strerror}.") from None
 
 
-def _checked(path: Path) -> dict[str, Any]:
+def read_run(path: Path) -> dict[str, Any]:
     """The content of a `run.json`.
 
     Raises:

@@ -122,14 +122,15 @@ class SampleFolder:
             write_text(self.folder / name, text)
 
     def _write_architecture(self, row: Mapping[str, Any]) -> None:
-        costs = ", ".join(f"{cost.exact(row[name])} {cost.title}" for name, cost in COSTS.items())
+        costs = ", ".join(f"{cost.told(row[name])} {cost.title}" for name, cost in COSTS.items())
         comment = (
             f"{row['top1']:.2f} % with inherited weights on {row['images']:,} {row['split']} images,\n"
             f"{costs} (subnet {row['number']})."
         )
         file = self.folder / ARCHITECTURES / f"{row['number']}.yaml"
         with told_when_full(file):
-            self.subnets[row["number"]].architecture.to_yaml(file, comment)
+            model = self.space.model.to_dict()
+            self.subnets[row["number"]].architecture.to_yaml(file, comment, model)
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
+from ..bars import Bar
 from ..complexity import COSTS
 from ..data.data_set import DataSet
 from ..errors import ConfigError
@@ -18,7 +20,9 @@ from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of, require_split
+from .plans import sample_plan
 from .reads import ImagesRead, files_read, open_splits
+from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
@@ -26,6 +30,8 @@ if TYPE_CHECKING:
     from ..data import ImageSource
     from ..search.images import EvaluationImages
     from ..search.random_subnets import SampledSubnet
+
+_logger = logging.getLogger("nni_autoformer")
 
 FIGURE_FILE = "samples.png"
 
@@ -53,7 +59,7 @@ class Sampled:
 
 def sample(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None,
     output: str | Path,
     *,
     n: int = 1000,
@@ -72,7 +78,7 @@ def sample(
 
     Args:
         checkpoint: file of the supernet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the checkpoint was trained on.
         output: folder of the run.
         n: how many different random subnets.
         seed: random seed of the draws.
@@ -94,7 +100,7 @@ def sample(
             raise ConfigError(f"--{flag} is {value}; it should be at least 1.")
     require_split(split, selection)
     ranks, place, path = Ranks.current(), place_of(output), Path(checkpoint)
-    data = DataSet.of(data)
+    data = data_for(path, data)
     with ranks.connected(cuda=False):
         evaluation = evaluation.of_rank(ranks)
         images = images_of(path, data, evaluation, split, selection)
@@ -129,6 +135,7 @@ class SampleJob:
         images, source: what the subnets are evaluated on.
         subnets: what is evaluated: the random ones, then those that the user named.
         evaluation: where and how to evaluate.
+        limits: what a random subnet may cost.
         n: how many random subnets were asked for.
         config: what decides the result, see `RunFolder`.
     """
@@ -138,6 +145,7 @@ class SampleJob:
     source: ImageSource
     subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
+    limits: Limits
     n: int
     config: dict[str, Any]
 
@@ -182,6 +190,8 @@ class SampleJob:
         checkpoint.require_supernet()
         header = checkpoint.header
         named = _named(architectures, checkpoint)
+        for sentence in limits.idle(header.space):
+            _logger.warning(sentence)
         drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed)]
         subnets = [
             SampledSubnet(number, architecture, name)
@@ -200,7 +210,7 @@ class SampleJob:
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
         }
-        return cls(checkpoint, images, source, subnets, evaluation, n, config)
+        return cls(checkpoint, images, source, subnets, evaluation, limits, n, config)
 
     def evaluate(self, output: Path, ranks: Ranks) -> None:
         """Evaluate what the folder has no answer for, each process its share.
@@ -208,10 +218,9 @@ class SampleJob:
         Raises:
             ConfigError: the checkpoint or an image cannot be read, or the folder's answers are damaged.
         """
-        from tqdm.auto import tqdm
-
         from .sample_folder import SampleFolder
 
+        ranks.tell(self._plan())
         folder = SampleFolder(output, self.subnets, self.header.space)
         answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
         left = [subnet for subnet in self.subnets if subnet.number not in answered]
@@ -221,10 +230,16 @@ class SampleJob:
         evaluator = self.evaluation.evaluator(self.header, decoded)
         name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
         done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
-        for subnet in tqdm(mine, name, total=done + len(mine), initial=done, disable=not ranks.main):
-            supernet.set_architecture(subnet.architecture)
-            accuracy = asdict(evaluator.evaluate(supernet))
-            folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
+        with Bar(done + len(mine), name, "subnets", initial=done, shown=ranks.main) as bar:
+            for subnet in mine:
+                supernet.set_architecture(subnet.architecture)
+                accuracy = asdict(evaluator.evaluate(supernet))
+                folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
+                bar.update()
+
+    def _plan(self) -> str:
+        number, split = len(self.subnets), self.images.split
+        return sample_plan(number, self.header.space, self.limits, len(self.source), split, self.evaluation)
 
     def report(self, output: Path, sizes: int) -> None:
         """Put the answers together, and write what they tell."""

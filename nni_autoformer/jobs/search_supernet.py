@@ -8,16 +8,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..complexity import costs_of
+from ..complexity import measured_costs
 from ..config import at_least, one_of, require_ranges, setting
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..experiment.exposure import EVERYWHERE, LOOPBACK
+from ..experiment.preflight import require_host, require_room
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
 from ..files import digest
-from ..search.algorithms import searcher_with
+from ..search.algorithms import searcher_with, tell_setting
 from ..search.driver import RETRIES
 from ..search.evaluation import Evaluation
 from ..search.evolution import EvolutionConfig
@@ -28,11 +29,15 @@ from ..search.searcher import Searcher
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
+from .plans import search_plan
 from .reads import ImagesRead, files_read, open_splits
+from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
 from .searched import Searched, write_report
 
 if TYPE_CHECKING:
+    from nni.nas.experiment import NasExperiment
+
     from ..checkpoints import Checkpoint
     from ..data import ImageSource
     from ..search.crew import Crew
@@ -69,6 +74,7 @@ class Engine:
         "engine",
         "ADDRESS",
     )
+    keep_ui: bool = setting(False, "keep the web UI after the search has ended, until Ctrl-C", group="engine")
     concurrency: int = setting(1, "trials at a time", at_least(1), "engine", "N")
     retries: int = setting(
         RETRIES,
@@ -82,11 +88,13 @@ class Engine:
         require_ranges(self)
         if self.engine == "sequential" and self.concurrency > 1:
             raise ConfigError("--concurrency needs --engine nni; the sequential engine is one process.")
+        if self.engine == "sequential" and self.keep_ui:
+            raise ConfigError("--keep-ui needs --engine nni; the sequential engine has no web UI.")
 
 
 def search(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None,
     output: str | Path,
     *,
     limits: Limits = Limits(),
@@ -104,7 +112,7 @@ def search(
 
     Args:
         checkpoint: file of the supernet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the supernet was trained on.
         output: folder of the run.
         limits: what a subnet may cost.
         algorithm: how candidates are proposed: the configuration of a search algorithm.
@@ -121,7 +129,8 @@ def search(
         KeyboardInterrupt: the search was stopped before its end.
         Terminated: the process was asked to end.
     """
-    path, place, data = Path(checkpoint), place_of(output), DataSet.of(data)
+    path, place = Path(checkpoint), place_of(output)
+    data = data_for(path, data)
     ranks = Ranks.current()
     require_engine(engine, racing, ranks)
     trial = current_trial() if ranks.main else None
@@ -137,14 +146,13 @@ def search(
             if expected is not None:
                 limits.require_feasible(expected)
             if engine.engine == "nni":
-                from ..experiment.preflight import require_host
-
                 require_host(place, engine.port)
             opened = Checkpoint(path, expected)
             opened.require_expected()
             header = opened.header
             source = images.of(header, open_splits(data, header.space.model.in_chans, ranks))
             searcher = searcher_with(header.space, limits, algorithm)
+            tell_setting(searcher)
             config = {
                 "checkpoint": str(path.resolve()),
                 "selection": digest(source.identifiers),
@@ -169,7 +177,7 @@ def search(
             overwrite=overwrite,
         )
         if not fresh:
-            return run.finished(place)
+            found.append(run.finished(place))
     if trial is not None:
         trial.report_final(_metric(run.searcher))
     return found[0]
@@ -207,7 +215,7 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 def _metric(searcher: Searcher) -> dict[str, float]:
     ledger = searcher.ledger
     candidate, accuracy = ledger.best()
-    costs = costs_of(candidate.architecture, searcher.space.model)
+    costs = measured_costs(candidate.architecture, searcher.space.model)
     return {"default": accuracy, **costs, "candidates": ledger.told + ledger.stopped}
 
 
@@ -263,6 +271,7 @@ class Search:
         from ..search.strategy import EvolutionStrategy
 
         quieten_libraries()
+        self.ranks.tell(search_plan(self.searcher, len(self.source), self.evaluation))
         crew = Crew(self.ranks) if self.ranks.world_size > 1 else None
         strategy = EvolutionStrategy(
             self.searcher,
@@ -272,16 +281,20 @@ class Search:
             racing=self.racing,
             crew=crew,
         )
+        experiment = None
         if self.engine.engine == "sequential":
             with terminable():
                 self._here(output, strategy, crew)
         else:
-            self._as_trials(output, strategy)
+            experiment = self._as_trials(output, strategy)
         self._tell_all()
         if not self.searcher.done:
+            require_room(output)
             raise KeyboardInterrupt
         assert strategy.folder is not None
-        return Searched(output, self.searcher, strategy.folder, len(self.source), self.racing)
+        kept = experiment if self.engine.keep_ui else None
+        files, count = strategy.folder, len(self.source)
+        return Searched(output, self.searcher, files, count, self.racing, experiment=kept)
 
     def finished(self, output: Path) -> Searched:
         """The complete search that a folder holds."""
@@ -318,7 +331,7 @@ class Search:
             for entry, found in zip(searcher.ledger, details):
                 entry.details = found
 
-    def _as_trials(self, output: Path, strategy: EvolutionStrategy) -> None:
+    def _as_trials(self, output: Path, strategy: EvolutionStrategy) -> NasExperiment:
         import torch
 
         from ..devices import pick_device
@@ -344,7 +357,7 @@ class Search:
         self.header.space.to_yaml(output / SPACE_FILE)
         on_gpu = pick_device(evaluation.device).type == "cuda"
         _logger.info("Web UI: http://localhost:%d", engine.port)
-        run_trials(
+        return run_trials(
             AutoFormer(str((output / SPACE_FILE).resolve())),
             evaluator,
             strategy,
@@ -354,4 +367,6 @@ class Search:
             concurrency=engine.concurrency,
             gpus=torch.cuda.device_count() if on_gpu else 0,
             name=f"search {self.header.space.name}",
+            tuner=f"AutoFormer {type(self.searcher).__name__}",
+            keep_ui=engine.keep_ui,
         )

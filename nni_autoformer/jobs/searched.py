@@ -13,6 +13,8 @@ from ..search.folder import SearchFolder
 from ..search.searcher import Searcher
 
 if TYPE_CHECKING:
+    from nni.nas.experiment import NasExperiment
+
     from ..search.racing import Racing
 
 
@@ -44,6 +46,8 @@ class Searched:
         images: number of selection images.
         racing: how candidates were raced; None for not at all.
         fresh: False where the folder held the finished search already.
+        experiment: NNI's experiment whose web UI is kept, see `Engine.keep_ui`; `until_stopped` waits for its
+            end.
     """
 
     output: Path
@@ -52,6 +56,7 @@ class Searched:
     images: int
     racing: Racing | None = None
     fresh: bool = True
+    experiment: NasExperiment | None = None
 
     @property
     def ranking(self) -> list[Ranked]:

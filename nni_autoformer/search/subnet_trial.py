@@ -7,18 +7,16 @@ that imports is most of its cost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from ..architecture import Architecture
+from ..bars import Bar
 from ..checkpoints import Checkpoint
-from ..complexity import costs_of
+from ..complexity import measured_costs
 from ..devices import pick_device
-from ..space import SearchSpace
+from ..space import ModelConfig, SearchSpace
 from ..training.ranks import Ranks
-from .accuracy import Counts, count
+from .accuracy import Accuracy, Counts, count
 from .batch_size import Batches, BatchSize
 from .images import EvaluationImages
 
@@ -58,8 +56,8 @@ def evaluate_subnet(
         ranks: this process among those that share the images.
 
     Returns:
-        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top1', 'top5', 'images',
-        'params' and 'macs'.
+        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', and the
+        costs, 'params (M)' and 'macs (G)'.
 
     Raises:
         ConfigError: the checkpoint or the images cannot be used.
@@ -95,11 +93,10 @@ def evaluate_subnet(
         )
 
     name = f"test, process 1 of {ranks.world_size}" if several else "test"
-    with tqdm(total=len(decoded), desc=name, unit="image", disable=not progress) as bar:
+    with Bar(len(decoded), name, shown=progress) as bar:
         counts = sum(ranks.gathered(ranks.agree(evaluated)), Counts())
     accuracy = ranks.agree(lambda: counts.accuracy(precision))
-    costs = costs_of(architecture, header.space.model)
-    return {"default": accuracy.top1, **asdict(accuracy), **costs}
+    return trial_metric(accuracy, architecture, header.space.model)
 
 
 def _share(
@@ -111,3 +108,9 @@ def _share(
         source = ranks.agree(lambda: images.source(header), one_first=True)
         batches.size = ranks.gathered(batches.size)[0]  # the free memory of another GPU may be less
     return ranks.agree(lambda: images.share(header, ranks, batches.size, progress, source))
+
+
+def trial_metric(accuracy: Accuracy, architecture: Architecture, model: ModelConfig) -> dict[str, Any]:
+    """What a trial reports of a subnet; NNI charts the value under 'default'."""
+    costs = measured_costs(architecture, model)
+    return {"default": accuracy.top1, "top5": accuracy.top5, "images": accuracy.images, **costs}

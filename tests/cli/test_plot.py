@@ -16,7 +16,7 @@ def test_results_beside_the_peers(tmp_path, table, capsys):
     figure = tmp_path / "f" / "figure.svg"
     assert main(["plot", f"ours={table}", "--peers", "--output", str(figure)]) == 0
     printed = capsys.readouterr().out
-    assert "ours" in printed and "82.00" in printed and "23,000,000" in printed and str(figure) in printed
+    assert "ours" in printed and "82.00" in printed and "23.000 M" in printed and str(figure) in printed
     assert "DeiT-S" in figure.read_text()
     assert main(["plot", str(table), "--output", str(figure)]) == 0  # replaced
     assert "DeiT-S" not in figure.read_text()
@@ -32,6 +32,7 @@ def test_a_search_of_selection_images_beside_tests_is_remarked(toy, tmp_path, ca
     assert main(["plot", f"{tmp_path}/search", "--peers", "--log", "--output", f"{tmp_path}/a.png"]) == 0
     printed = capsys.readouterr().out
     assert "selection images" in printed and "not the same measure" in printed
+    assert "The published accuracies are on ImageNet; compare search with them only if those are" in printed
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 
