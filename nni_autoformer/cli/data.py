@@ -228,7 +228,7 @@ def _subset(arguments: argparse.Namespace) -> None:
 
 def _is_own(listing: Path, names: list[str]) -> bool:
     """Whether the list is there already; only the same one may be."""
-    from ..data.disk import open_regular
+    from ..files import open_regular
 
     try:
         with open_regular(listing) as file:

@@ -51,6 +51,7 @@ def run(arguments: argparse.Namespace) -> None:
         selection=arguments.selection,
         evaluation=flags.configured(Evaluation, arguments),
         space=arguments.space,
+        use_ema=arguments.use_ema,
     )
     say(f"\n{table(tested_rows(tested))}", end="")
 

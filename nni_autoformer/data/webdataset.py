@@ -21,7 +21,7 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
-from .disk import open_regular
+from ..files import open_regular
 from .huggingface import TEST_SPLITS
 from .opening import open_image
 from .source import DataSplits, ImageSource, statistics

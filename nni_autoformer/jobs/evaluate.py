@@ -11,7 +11,9 @@ from ..complexity import costs_of
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
+from ..files import real_path
 from ..search.evaluation import Evaluation
+from ..search.folder import IMAGES_CHECKSUM
 from ..space import SearchSpace
 
 if TYPE_CHECKING:
@@ -35,6 +37,7 @@ class Tested:
         split: images that were evaluated, 'test' or 'selection'.
         top1, top5: percent of the images that are named right by the first, or by the first five, answers.
         images: how many images were evaluated.
+        checksum: checksum of the images, by which a search knows that its trials see the same ones.
     """
 
     architecture: Architecture
@@ -43,6 +46,7 @@ class Tested:
     top1: float
     top5: float
     images: int
+    checksum: int = 0
 
     @property
     def costs(self) -> dict[str, int]:
@@ -53,7 +57,7 @@ class Tested:
     def metric(self) -> dict[str, Any]:
         """What an NNI trial reports."""
         accuracy = {"default": self.top1, "top1": self.top1, "top5": self.top5, "images": self.images}
-        return accuracy | self.costs
+        return accuracy | self.costs | {IMAGES_CHECKSUM: self.checksum}
 
 
 def test(
@@ -65,6 +69,7 @@ def test(
     selection: str | None = None,
     evaluation: Evaluation = Evaluation(),
     space: SearchSpace | str | Path | None = None,
+    use_ema: bool = False,
 ) -> Tested:
     """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy; as an NNI trial,
     report the accuracy while it grows and at the end.
@@ -77,6 +82,7 @@ def test(
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         evaluation: where and how to evaluate.
         space: search space of a file that does not name its own.
+        use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
 
     Raises:
         ConfigError: the checkpoint, the images or a value cannot be used.
@@ -89,7 +95,7 @@ def test(
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
     images = images_of(path, DataSet.of(data), evaluation, split, selection, store="none" if memory else None)
     expected = None if space is None else SearchSpace.load(space)
-    opened = Checkpoint(path, expected)
+    opened = Checkpoint(path, expected, use_ema=use_ema)
     opened.require_expected()
     tested = evaluated(opened, images, opened.architecture(architecture), evaluation)
     if trial is not None:
@@ -125,7 +131,8 @@ def evaluated(
         checkpoint=checkpoint,
     )
     found = {name: metric[name] for name in ("top1", "top5", "images")}
-    return Tested(architecture, checkpoint.header.space, images.split, **found)
+    checksum = metric[IMAGES_CHECKSUM]
+    return Tested(architecture, checkpoint.header.space, images.split, **found, checksum=checksum)
 
 
 def require_split(split: str, selection: str | None) -> None:
@@ -161,7 +168,7 @@ def images_of(
     from ..search.images import EvaluationImages
 
     return EvaluationImages(
-        checkpoint=str(checkpoint.resolve()),
+        checkpoint=str(real_path(checkpoint)),
         dataset=data.dataset,
         data=data.folder,
         split=split,

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from ..complexity import COSTS
 from ..errors import ConfigError
-from ..files import read_json
+from ..files import read_json, read_text, real_path
 
 CANDIDATES, SAMPLES = "candidates.jsonl", "samples.jsonl"
 """What a search and a sample leave in their folders."""
@@ -132,7 +132,7 @@ def read_series(word: str) -> Series:
 
 
 def _label(path: Path) -> str:
-    return path.resolve().name if path.is_dir() else path.stem
+    return real_path(path).name if path.is_dir() else path.stem
 
 
 def _file_of(path: Path) -> tuple[str, Path]:
@@ -158,7 +158,7 @@ def _rows(file: Path) -> list[tuple[Mapping[str, Any], str]]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_text(file, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: the file cannot be read as text ({error}).") from None
 

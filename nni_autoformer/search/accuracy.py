@@ -16,6 +16,10 @@ from ..errors import ConfigError
 from .batch_size import PLAIN, Batches
 
 
+class NoAccuracy(ConfigError):
+    """A network has logits that are not finite, so it names no class."""
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """How many of the images a network names right.
@@ -56,7 +60,7 @@ def measure(
             were right so far; calling that waits for the device.
 
     Raises:
-        ConfigError: the network's logits are not finite, so it has no accuracy.
+        NoAccuracy: the network's logits are not finite.
     """
     device = torch.device(device)
     dtype = AUTOCAST[precision]
@@ -79,7 +83,7 @@ def measure(
         batches.run(step, 0, total)
     right, among_five, told = counts.tolist()
     if told < total:
-        raise ConfigError(no_accuracy("the network's", precision))
+        raise NoAccuracy(no_accuracy("the network's", precision))
     return Accuracy(100 * right / total, 100 * among_five / total, total)
 
 

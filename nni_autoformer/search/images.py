@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ..checkpoints.header import Header
 from ..data.store import ImageStore, image_key
 from ..errors import ConfigError
-from ..files import digest
+from ..files import digest, real_path
 
 if TYPE_CHECKING:
     from ..data import DataSplits, DecodedImages, ImageSource
@@ -140,7 +140,7 @@ class EvaluationImages:
         model = header.space.model
         return image_key(
             dataset=self.dataset,
-            data=None if self.data is None else str(Path(self.data).resolve()),
+            data=None if self.data is None else str(real_path(self.data)),
             images=names,
             size=[model.in_chans, *model.img_size],
             **self._preparation(header),

@@ -19,6 +19,7 @@ from ..devices import pick_device
 from ..space import SearchSpace
 from .accuracy import Accuracy, measure
 from .batch_size import Batches, BatchSize
+from .folder import IMAGES_CHECKSUM
 from .images import EvaluationImages
 
 REPORTS = 10
@@ -51,8 +52,8 @@ def evaluate_subnet(
         checkpoint: the checkpoint, where the caller has opened it already.
 
     Returns:
-        What a trial reports: 'default', which is top-1 in percent, 'top1', 'top5', 'images', 'params' and
-        'macs'.
+        What a trial reports: 'default', which is top-1 in percent, 'top1', 'top5', 'images', 'params', 'macs'
+        and 'images_checksum', by which a search knows that its trials see the same images.
 
     Raises:
         ConfigError: the checkpoint or the images cannot be used.
@@ -86,4 +87,4 @@ def evaluate_subnet(
             on_batch=on_batch,
         )
     costs = costs_of(architecture, header.space.model)
-    return {"default": accuracy.top1, **asdict(accuracy), **costs}
+    return {"default": accuracy.top1, **asdict(accuracy), **costs, IMAGES_CHECKSUM: decoded.checksum()}
