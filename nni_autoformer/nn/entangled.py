@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from . import slicing
 from .block import Attention, BlockLayers, Mlp, TensorAttention, TensorMlp, layer_norm, linear
 from .layers import Head, PatchEmbed, Tokens, add_tokens, patch_tokens
-from .mixture import Mixture, Size
+from .mixture import AnySize, Mixture, Size, as_size
 
 
 class MutablePatchEmbed(ParametrizedModule, PatchEmbed, wraps=PatchEmbed):  # type: ignore[call-arg]
@@ -64,9 +64,13 @@ class Entangled(MixedOperation):
     bound_type: ClassVar[type[nn.Module]]
     argument_list: ClassVar[list[str]]
 
-    @abstractmethod
-    def sliced(self, *sizes: Size) -> dict[str, Tensor]:
+    def sliced(self, *sizes: AnySize) -> dict[str, Tensor]:
         """The plain layer's tensors for the sizes of `argument_list`, under the plain layer's key names."""
+        return self._rule(*map(as_size, sizes))
+
+    @abstractmethod
+    def _rule(self, *sizes: Size) -> dict[str, Tensor]:
+        """The layer's function in `slicing.py`."""
 
     def _largest(self, key: str) -> Tensor:
         value: Any = self
@@ -86,8 +90,7 @@ class Entangled(MixedOperation):
 
     def forward_argument(self, name: str) -> Any:
         """The size that is set now, which may be a mixture."""
-        size = super().forward_argument(name)
-        return Mixture(size) if isinstance(size, dict) else size
+        return as_size(super().forward_argument(name))
 
     def freeze_weight(self, **arguments: Any) -> dict[str, Tensor]:
         """What NNI loads into the plain layer when it freezes the space to one sample."""
@@ -115,10 +118,10 @@ class EntangledPatchEmbed(Entangled, PatchEmbed):
     bound_type = MutablePatchEmbed
     argument_list = ["embed_dim"]
 
-    def sliced(self, embed_dim: Size) -> dict[str, Tensor]:  # type: ignore[override]
+    def _rule(self, embed_dim: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.patch_embed(self._largest, embed_dim)
 
-    def forward_with_args(self, embed_dim: Size, images: Tensor) -> Tensor:
+    def forward_with_args(self, embed_dim: AnySize, images: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim)
         return patch_tokens(images, tensors["proj.weight"], tensors["proj.bias"])
 
@@ -129,10 +132,10 @@ class EntangledTokens(Entangled, Tokens):
     bound_type = MutableTokens
     argument_list = ["embed_dim"]
 
-    def sliced(self, embed_dim: Size) -> dict[str, Tensor]:  # type: ignore[override]
+    def _rule(self, embed_dim: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.tokens(self._largest, embed_dim, self.pos_embed is not None)
 
-    def forward_with_args(self, embed_dim: Size, patches: Tensor) -> Tensor:
+    def forward_with_args(self, embed_dim: AnySize, patches: Tensor) -> Tensor:
         tensors = self.sliced(embed_dim)
         return add_tokens(patches, tensors["cls_token"], tensors.get("pos_embed"))
 
@@ -147,17 +150,18 @@ class EntangledLayerNorm(Entangled, nn.LayerNorm):
     bound_type = MutableLayerNorm
     argument_list = ["normalized_shape"]
 
-    def sliced(self, normalized_shape: Size) -> dict[str, Tensor]:  # type: ignore[override]
+    def _rule(self, normalized_shape: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.layer_norm(self._largest, normalized_shape)
 
-    def forward_with_args(self, normalized_shape: Size, x: Tensor) -> Tensor:
-        if not isinstance(normalized_shape, Mixture):
-            return layer_norm(self.sliced(normalized_shape), self.eps)(x)
+    def forward_with_args(self, normalized_shape: AnySize, x: Tensor) -> Tensor:
+        size = as_size(normalized_shape)
+        if not isinstance(size, Mixture):
+            return layer_norm(self.sliced(size), self.eps)(x)
 
         def padded(size: int) -> Tensor:
             return F.pad(self.forward_with_args(size, x[..., :size]), (0, x.shape[-1] - size))
 
-        return normalized_shape.sum(padded)
+        return size.sum(padded)
 
 
 class EntangledAttention(Entangled, Attention):
@@ -166,7 +170,7 @@ class EntangledAttention(Entangled, Attention):
     bound_type = MutableAttention
     argument_list = ["embed_dim", "num_heads"]
 
-    def sliced(self, embed_dim: Size, num_heads: Size) -> dict[str, Tensor]:  # type: ignore[override]
+    def _rule(self, embed_dim: Size, num_heads: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.attention(self._largest, embed_dim, num_heads, self.token_grid is not None)
 
     def implant(self, sample: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> None:
@@ -176,7 +180,7 @@ class EntangledAttention(Entangled, Attention):
         interleaved = tensors["qkv.weight"].view(3, rows // 3, embed_dim).transpose(0, 1)
         self.qkv.weight[:rows, :embed_dim].copy_(interleaved.reshape(rows, embed_dim))
 
-    def forward_with_args(self, embed_dim: Size, num_heads: Size, x: Tensor) -> Tensor:
+    def forward_with_args(self, embed_dim: AnySize, num_heads: AnySize, x: Tensor) -> Tensor:
         return TensorAttention(self.sliced(embed_dim, num_heads), self.token_grid)(x)
 
 
@@ -186,10 +190,10 @@ class EntangledMlp(Entangled, Mlp):
     bound_type = MutableMlp
     argument_list = ["embed_dim", "hidden_features"]
 
-    def sliced(self, embed_dim: Size, hidden_features: Size) -> dict[str, Tensor]:  # type: ignore[override]
+    def _rule(self, embed_dim: Size, hidden_features: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.mlp(self._largest, embed_dim, hidden_features)
 
-    def forward_with_args(self, embed_dim: Size, hidden_features: Size, x: Tensor) -> Tensor:
+    def forward_with_args(self, embed_dim: AnySize, hidden_features: AnySize, x: Tensor) -> Tensor:
         return TensorMlp(self.sliced(embed_dim, hidden_features))(x)
 
 
@@ -199,10 +203,10 @@ class EntangledHead(Entangled, Head):
     bound_type = MutableHead
     argument_list = ["in_features"]
 
-    def sliced(self, in_features: Size) -> dict[str, Tensor]:  # type: ignore[override]
+    def _rule(self, in_features: Size) -> dict[str, Tensor]:  # type: ignore[override]
         return slicing.head(self._largest, in_features)
 
-    def forward_with_args(self, in_features: Size, x: Tensor) -> Tensor:
+    def forward_with_args(self, in_features: AnySize, x: Tensor) -> Tensor:
         return linear(self.sliced(in_features))(x)
 
 

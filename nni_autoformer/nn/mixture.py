@@ -9,6 +9,7 @@ So nothing is cut off: entry i is multiplied with the weight of all sizes that r
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,12 +41,21 @@ class Mixture:
             whole: number of entries.
         """
         sizes = torch.tensor(list(self.weights), device=like.device)
-        weights = torch.stack([torch.as_tensor(weight).to(like) for weight in self.weights.values()])
+        as_like: Any = {"dtype": like.dtype, "device": like.device}  # a number alone would become float32
+        weights = torch.stack([torch.as_tensor(weight, **as_like) for weight in self.weights.values()])
         entries = torch.arange(whole, device=like.device)[:, None]
         return torch.where(entries < sizes, weights, 0).sum(dim=1)
 
 
 Size = int | Mixture
+
+AnySize = Size | Mapping[int, Tensor | float]
+"""A size as NNI gives it: the weights of a mixture are a plain dictionary."""
+
+
+def as_size(size: AnySize) -> Size:
+    """A size as the slicing rules take it."""
+    return Mixture(size) if isinstance(size, Mapping) else size
 
 
 def mixed(tensor: Tensor, dimension: int, size: Size) -> Tensor:

@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from nni.nas.execution import SequentialExecutionEngine
+from nni.nas.oneshot.pytorch.supermodule._operation_utils import MaybeWeighted, Slicable
 from nni.nas.space import RawFormatModelSpace
 from nni.nas.strategy import DARTS, GumbelDARTS, RandomOneShot
 from torch.func import functional_call
@@ -149,10 +150,48 @@ def test_a_layer_is_the_explicit_mixture_with_all_gradients(kind, seed):
     theirs = explicit(kind, plain, dict(layer.named_parameters()), sizes, x)
     ours = layer(x)
     torch.testing.assert_close(ours, theirs, rtol=1e-12, atol=1e-12)
+    weights = [layer.sampling_policy.sizes[name] for name in layer.argument_list]  # as NNI's layers take them
+    assert torch.equal(layer.forward_with_args(*weights, x), ours)
     for mine, other in zip(gradients(ours, everything), gradients(theirs, everything)):
         torch.testing.assert_close(mine, other, rtol=1e-9, atol=1e-9)
     choices = sum(bool(gradient.any()) for gradient in gradients(ours, list(alphas.values())))
     assert choices == (2 if kind in ("attention", "attention without position", "mlp") else 1)
+
+
+@pytest.mark.parametrize("kind", LARGEST)
+def test_frozen_weights_are_what_nnis_slices_are(kind):
+    """NNI's `Slicable` cuts the published layout; the plain layer's own is re-ordered only afterwards."""
+    torch.manual_seed(0)
+    layer = entangled_layer(kind, None)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    given = Fixed({name: dict(zip(sizes, (0.2, 0.5, 0.3, 0.1))) for name, sizes in CHOICES.items()}).sizes
+    frozen = layer.freeze_weight(**{name: given[name] for name in layer.argument_list})
+    embed, heads, hidden = (MaybeWeighted(given[name]) for name in CHOICES)
+    big = {key: Slicable(tensor) for key, tensor in layer.named_parameters()}
+    if kind == "norm":  # its frozen tensors are cut; its forward pass mixes outputs, as the layer says
+        expected = {key: big[key][:embed] for key in ("weight", "bias")}
+    elif kind.startswith("attention"):
+        width = heads * 64
+        rows = Slicable(big["qkv.weight"][: width * 3])[:, :embed]
+        expected = {
+            "qkv.weight": rows.unflatten(0, (-1, 3)).transpose(0, 1).flatten(0, 1),
+            "proj.weight": Slicable(big["proj.weight"][:embed])[:, :width],
+            "proj.bias": big["proj.bias"][:embed],
+        }
+    else:
+        cuts = {"proj.weight": (embed,), "proj.bias": (embed,), "fc1.weight": (hidden, embed)}
+        cuts |= {"fc1.bias": (hidden,), "fc2.weight": (embed, hidden), "fc2.bias": (embed,)}
+        cuts |= {"cls_token": (None, None, embed), "pos_embed": (None, None, embed), "weight": (None, embed)}
+        expected = {}
+        for key in frozen.keys() & cuts.keys():
+            part = layer.get_parameter(key)
+            for dimension, size in enumerate(cuts[key]):
+                part = Slicable(part)[(slice(None),) * dimension + (slice(size),)]
+            expected[key] = part
+    assert expected
+    for key, tensor in expected.items():
+        torch.testing.assert_close(frozen[key], tensor, rtol=1e-12, atol=1e-12)
 
 
 SPACE = SearchSpace.from_dict(
