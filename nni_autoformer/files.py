@@ -278,6 +278,24 @@ def _is_about_writing(error: Exception) -> bool:
     return unwritten or isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON whose keys are unique; Python's own reading keeps the last of two without a word.
+
+    Raises:
+        ValueError: it is no JSON, or a key stands there twice.
+        RecursionError: it is nested without end.
+    """
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key '{next(key for key in keys if keys.count(key) > 1)[:80]}'")
+    return content
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
@@ -285,7 +303,7 @@ def read_json(path: str | Path) -> Any:
         ConfigError: the file is missing or is no JSON.
     """
     try:
-        return json.loads(read_text(path))
+        return parse_json(read_text(path, "utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file.") from None
     except (OSError, ValueError, RecursionError) as error:

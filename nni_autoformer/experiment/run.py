@@ -17,9 +17,9 @@ from nni.nas.space import BaseModelSpace
 from nni.nas.strategy.base import Strategy
 
 from ..errors import Terminated
-from ..files import read_json, write_json
+from ..files import write_json
 from . import exposure, fixes
-from .preflight import ID_FILE, require_host
+from .preflight import ID_FILE, known_experiment, require_host
 
 TRIAL = "nni_autoformer.experiment.model_trial"
 """What runs a trial; NNI's own entry stands behind it on the command line."""
@@ -83,7 +83,7 @@ def run_trials(
     exposure.listen_on(host)
     place = Path(folder)
     require_host(place, port)
-    known = read_json(place / ID_FILE)["id"] if (place / ID_FILE).is_file() else None
+    known = known_experiment(place)
     config = NasExperimentConfig("ts", "simplified", "local")
     config.experiment_name = name
     config.trial_concurrency = concurrency

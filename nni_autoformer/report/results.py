@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 from ..complexity import COSTS
 from ..errors import ConfigError
-from ..files import read_json, read_text, real_path
+from ..files import parse_json, read_json, read_text, real_path
 
 CANDIDATES, SAMPLES = "candidates.jsonl", "samples.jsonl"
 """What a search and a sample leave in their folders."""
@@ -168,9 +167,9 @@ def _jsonl(file: Path) -> list[tuple[Mapping[str, Any], str]]:
     for number, line in enumerate(_text(file).splitlines(), start=1):
         where = f"{file}, line {number}"
         try:
-            content = json.loads(line) if line.strip() else None
-        except ValueError:
-            raise ConfigError(f"{where}: this is not valid JSON.") from None
+            content = parse_json(line) if line.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{where}: this is not valid JSON ({str(error)[:100]}).") from None
         if content is not None:
             rows.append((_mapping(content, where), where))
     return rows
@@ -187,7 +186,13 @@ def _csv(file: Path) -> list[tuple[Mapping[str, Any], str]]:
     lines = [(number, line) for number, line in enumerate(_text(file).splitlines(), start=1) if line.strip()]
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
     reader = csv.DictReader(io.StringIO("\n".join(line for _, line in lines)))
-    return [(row, f"{file}, line {number}") for row, (number, _) in zip(reader, lines[1:])]
+    try:
+        names = list(reader.fieldnames or ())
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            raise ConfigError(f"{file}: the column '{twice[0]}' stands there twice.")
+        return [(row, f"{file}, line {number}") for row, (number, _) in zip(reader, lines[1:])]
+    except csv.Error as error:
+        raise ConfigError(f"{file}, line {reader.line_num}: this is no CSV ({error}).") from None
 
 
 def _mapping(content: Any, where: str) -> Mapping[str, Any]:

@@ -53,6 +53,8 @@ class EpochTable:
             with self.path.open(newline="", encoding="utf-8") as file:
                 rows: list[dict[str, Any]] = list(csv.DictReader(file))
             for row in rows:
+                if None in row or None in row.values():
+                    raise ValueError("a row has more or fewer values than the table has columns")
                 row["epoch"] = int(row["epoch"])
         except (ValueError, KeyError, TypeError, csv.Error):
             raise ConfigError(

@@ -1,11 +1,13 @@
 """`--use-ema`: which weights of other people's file a command takes."""
 
 import json
+import socket
+from types import SimpleNamespace
 
 import pytest
 import torch
 
-from nni_autoformer import load_supernet
+from nni_autoformer import SearchSpace, load_supernet
 from nni_autoformer.checkpoints.layouts import published_key
 from nni_autoformer.cli import main
 
@@ -65,6 +67,42 @@ def test_both_choices_are_those_of_a_file_that_holds_nothing_else(toy, files, tm
             plain = "the plain weights ('model') are used" in told and "which --use-ema takes" in told
             assert (asked, plain) == (bool(more), not more)
     assert found["asked"] == found["average"] != found["plain"] == found["neither"]
+
+
+def test_trials_of_nni_take_them_too(toy, files, tmp_path, monkeypatch):
+    """And the space, which other people's file does not name."""
+    from nni_autoformer import experiment
+    from nni_autoformer.jobs import Engine, search
+
+    evaluators = []
+
+    def captured(space, evaluator, *_, **__):
+        evaluators.append(evaluator)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(experiment, "run_trials", captured)
+    for name, use_ema in (("both", True), ("average", False), ("plain", False)):
+        with pytest.raises(KeyboardInterrupt):
+            search(
+                files / f"{name}.pth",
+                str(toy / "images"),
+                tmp_path / name,
+                space=toy / "space.yaml",
+                use_ema=use_ema,
+                selection=str(toy / "run" / "selection.txt"),
+                engine=Engine(engine="nni", port=free_port()),
+            )
+    sample = SearchSpace.load(toy / "space.yaml").largest.to_sample()
+    asked, average, plain = (
+        evaluator._execute(SimpleNamespace(sample=sample))["top1"] for evaluator in evaluators
+    )
+    assert asked == average != plain
+
+
+def free_port():
+    with socket.socket() as opened:
+        opened.bind(("127.0.0.1", 0))
+        return opened.getsockname()[1]
 
 
 def test_a_run_goes_on_with_the_weights_that_it_began_with(toy, files, tmp_path, capsys):
