@@ -34,7 +34,7 @@ def main() -> None:
     experiment.config.trial_concurrency = 2
     experiment.run(arguments.port)
     best = max(experiment.export_data(), key=lambda trial: trial.value["default"])
-    print(f"best: {best.value['default']:.2f} %, {best.value['params']:,} parameters")
+    print(f"best: {best.value['default']:.2f} %, {best.value['params (M)']:.3f} M parameters")
     print(best.parameter)
     experiment.stop()
 

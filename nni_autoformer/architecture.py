@@ -23,6 +23,9 @@ DEEPEST = 1000
 
 KEYS = ("embed_dim", "depth", "num_heads", "mlp_ratio")
 
+MODEL_KEY = "model"
+"""Key of an architecture's file for the network around it, as in a search space's."""
+
 
 def is_integer(value: Any) -> bool:
     """Whether a value read from YAML or JSON means a whole number; 4.0 does, True does not."""
@@ -134,13 +137,22 @@ class Architecture:
             ConfigError: as `from_dict`, or the file is missing or malformed.
         """
         content = read_yaml(path)
-        return cls.from_dict(published_architecture(content, str(path)) or content, str(path))
+        published = published_architecture(content, str(path))
+        own = {key: value for key, value in content.items() if key != MODEL_KEY}
+        return cls.from_dict(published or own, str(path))
 
-    def to_yaml(self, path: str | Path, comment: str = "") -> None:
-        """Write as YAML atomically; each line of `comment` goes to the top behind a ``#``."""
+    def to_yaml(self, path: str | Path, comment: str = "", model: Mapping[str, Any] | None = None) -> None:
+        """Write as YAML atomically.
+
+        Args:
+            path: the file.
+            comment: goes to the top, each line behind a ``#``.
+            model: the network around the architecture, as `ModelConfig.to_dict` gives it, for
+                `space.architecture_file`.
+        """
         header = "".join(f"# {line}\n" for line in comment.splitlines())
-        body = yaml.safe_dump(self.to_dict(), sort_keys=False, default_flow_style=None)
-        write_text(path, header + body)
+        content = self.to_dict() if model is None else {**self.to_dict(), MODEL_KEY: dict(model)}
+        write_text(path, header + yaml.safe_dump(content, sort_keys=False, default_flow_style=None))
 
     def to_sample(self, layers: int | None = None) -> dict[str, int | float]:
         """As an NNI sample: labels `embed_dim`, `depth`, `num_head_{i}`, `mlp_ratio_{i}`.

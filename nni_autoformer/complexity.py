@@ -141,6 +141,15 @@ def costs_of(architecture: Architecture, model: ModelConfig) -> dict[str, int]:
     return {name: cost.value(architecture, model) for name, cost in COSTS.items()}
 
 
+def measured_costs(architecture: Architecture, model: ModelConfig) -> dict[str, float]:
+    """All costs of a subnet in their units, by name and unit: 'params (M)', 'macs (G)'. What a trial of NNI
+    reports of them.
+    """
+    return {
+        f"{cost.name} ({cost.unit})": cost.value(architecture, model) / cost.scale for cost in COSTS.values()
+    }
+
+
 def told_costs(architecture: Architecture, model: ModelConfig) -> str:
     """All costs of a subnet as a text: '5.868 M parameters, 1.2830 G MACs'."""
     return ", ".join(cost.short(cost.value(architecture, model)) for cost in COSTS.values())

@@ -2,33 +2,39 @@
 
     import nni_autoformer.registry
     timm.create_model("autoformer_small_patch16_224", num_classes=37, img_size=384)
-    timm.create_model("autoformer", architecture="runs/c10-search/best.yaml", img_size=32, patch_size=4)
+    timm.create_model("autoformer", checkpoint_path="t.safetensors")
+    timm.create_model("autoformer", architecture="runs/c10-search/best.yaml")
 
 The models are timm's `VisionTransformer` with AutoFormer's blocks, so everything that timm offers for one
 works, and their state dict is that of `Subnet`: a file that `nni-autoformer convert --to timm` writes loads
-as it is.
+as it is. It says which network it holds, and so does the best.yaml of a search.
 """
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import resample_abs_pos_embed
-from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
+from timm.models import build_model_with_cfg, create_model, generate_default_cfgs, register_model
 from timm.models.vision_transformer import VisionTransformer
 from torch import Tensor, nn
 
-from .architecture import Architecture
+from .architecture import MODEL_KEY, Architecture
+from .checkpoints import Checkpoint, Header
+from .checkpoints.header import own_header
 from .checkpoints.layouts import hub_to_timm, recognise
 from .checkpoints.resize import require_way, resample_table, stretched
+from .data.transforms import crop_of
 from .errors import ConfigError
+from .files import read_yaml
 from .nn.block import Attention, build_blocks
 from .nn.layers import init_linear
 from .nn.relative_position import TokenGrid, build_token_grid
-from .space import SearchSpace
+from .space import ModelConfig, SearchSpace
 
 
 class AutoFormerViT(VisionTransformer):
@@ -227,9 +233,91 @@ def autoformer_base_patch16_224(pretrained: bool = False, **kwargs: Any) -> Auto
 
 @register_model
 def autoformer(pretrained: bool = False, **kwargs: Any) -> AutoFormerViT:
-    """Any architecture: pass `architecture`, an `Architecture`, its dict, or a YAML file."""
-    if "architecture" not in kwargs:
+    """Any architecture, around the network that its file names: a checkpoint of one subnet as
+    `checkpoint_path`, whose weights timm then loads, or as `architecture` a YAML file, an `Architecture` or
+    its dict. Other arguments come before what a file says.
+    """
+    path = _checkpoint_path()
+    header = None if path is None else _header(Path(path), needed="architecture" not in kwargs)
+    if "architecture" not in kwargs and header is None:
         raise ConfigError(
-            "timm.create_model('autoformer') needs architecture=…: a YAML file, a dict or an Architecture."
+            "timm.create_model('autoformer') needs the network: checkpoint_path=…, the file of one subnet, "
+            "or architecture=…, a YAML file, a dict or an Architecture."
         )
-    return _create("autoformer", pretrained, **kwargs)
+    network = {} if header is None else {"architecture": header.subnet, **header.space.model.to_dict()}
+    network |= _named_network(kwargs.get("architecture"))
+    told = {name: value for name, value in kwargs.items() if value is not None}
+    if network:
+        images = {} if header is None else _images_of(header)
+        told = {**network, **told}
+        told["pretrained_cfg_overlay"] = _sizes_of(told) | images | told.get("pretrained_cfg_overlay", {})
+    return _create("autoformer", pretrained, **told)
+
+
+def _checkpoint_path() -> str | None:
+    """The file that `timm.create_model` is going to load. It tells an entry point nothing of it, and only the
+    file knows the sizes of its network.
+    """
+    code, frame = inspect.unwrap(create_model).__code__, inspect.currentframe()
+    while frame is not None:
+        if frame.f_code is code:
+            path = frame.f_locals.get("checkpoint_path")
+            return None if not path else str(path)
+        frame = frame.f_back
+    return None
+
+
+def _header(path: Path, needed: bool) -> Header | None:
+    """What a checkpoint says of itself.
+
+    Args:
+        path: the file.
+        needed: nothing else names the network, so it is taken from the tensors where no header does.
+
+    Raises:
+        ConfigError: the file is missing or damaged, or holds something else than one subnet in timm's layout.
+    """
+    header = own_header(path)
+    if header is None and needed:
+        header = Checkpoint(path).header
+    if header is not None and header.kind not in ("subnet", "timm subnet"):
+        raise ConfigError(
+            f"{path}: the file holds a {header.kind}, and timm loads one subnet: nni-autoformer convert --to "
+            "timm --architecture … writes it."
+        )
+    return header
+
+
+def _named_network(architecture: Any) -> dict[str, Any]:
+    """The network that the YAML file of an architecture names; nothing where it names none."""
+    if not isinstance(architecture, (str, Path)):
+        return {}
+    content = read_yaml(architecture)
+    if MODEL_KEY not in content:
+        return {}
+    model, source = content[MODEL_KEY], f"{architecture}: {MODEL_KEY}"
+    if not isinstance(model, Mapping):
+        raise ConfigError(f"{source} should hold keys with values.")
+    return ModelConfig.from_dict(model, source).to_dict()
+
+
+def _sizes_of(network: Mapping[str, Any]) -> dict[str, Any]:
+    """Sizes of a model, by the names in timm's configuration, which its transforms are made from."""
+    size = network["img_size"]
+    height, width = (size, size) if isinstance(size, int) else size
+    return {"input_size": (network["in_chans"], height, width), "num_classes": network["num_classes"]}
+
+
+def _images_of(header: Header) -> dict[str, Any]:
+    """How a checkpoint's images are prepared and what its logits mean, by the names in timm's
+    configuration.
+    """
+    run = header.run
+    facts = {
+        "mean": run.mean,
+        "std": run.std,
+        "crop_pct": crop_of(header.space.model, run.crop_pct),
+        "interpolation": run.interpolation,
+        "label_names": run.classes,
+    }
+    return {key: value for key, value in facts.items() if value is not None}

@@ -5,12 +5,14 @@ import io
 import pytest
 import timm
 import torch
+from safetensors.torch import save_file
 from timm.data import resolve_data_config
 from timm.models import create_feature_extractor
 from torchvision.models import feature_extraction as torchvision_features
 
 import nni_autoformer.registry  # noqa: F401
-from nni_autoformer import Architecture, ConfigError, SearchSpace, Subnet
+from nni_autoformer import Architecture, ConfigError, ModelConfig, SearchSpace, Subnet
+from nni_autoformer.checkpoints import save_subnet
 from nni_autoformer.checkpoints.resize import resample_table
 
 PUBLISHED = ["autoformer_base_patch16_224", "autoformer_small_patch16_224", "autoformer_tiny_patch16_224"]
@@ -40,7 +42,7 @@ def test_they_are_registered():
     config = resolve_data_config(model=small())
     assert config["crop_pct"] == 0.875 and config["interpolation"] == "bicubic"
     assert config["mean"] == (0.485, 0.456, 0.406)
-    with pytest.raises(ConfigError, match="needs architecture"):
+    with pytest.raises(ConfigError, match="needs the network: checkpoint_path"):
         timm.create_model("autoformer")
 
 
@@ -63,8 +65,6 @@ def test_the_published_ones_are_the_published_subnets(name, space):
 )
 def test_the_logits_are_the_subnets(options):
     model = small(**options)
-    from nni_autoformer import ModelConfig
-
     config = ModelConfig((32, 32), 8, num_classes=5, max_relative_position=3, **options)
     subnet = Subnet(SMALL, config).eval()
     subnet.load_state_dict(model.state_dict())
@@ -127,8 +127,6 @@ def test_gradient_checkpointing_changes_nothing():
 
 
 def test_state_dict_round_trip_and_checkpoint_path(tmp_path):
-    from safetensors.torch import save_file
-
     model = small()
     save_file(model.state_dict(), tmp_path / "model.safetensors")
     torch.save(model.state_dict(), tmp_path / "model.pth")
@@ -142,6 +140,58 @@ def test_the_architecture_from_a_file_or_a_dict(tmp_path):
     SMALL.to_yaml(tmp_path / "best.yaml")
     for value in (tmp_path / "best.yaml", str(tmp_path / "best.yaml"), SMALL.to_dict()):
         assert timm.create_model("autoformer", **{**OPTIONS, "architecture": value}).architecture == SMALL
+
+
+@pytest.mark.parametrize("bare", [False, True], ids=["header", "no header"])
+@pytest.mark.parametrize("pool", ["avg", "token"])
+def test_the_network_is_taken_from_the_file(tmp_path, pool, bare, caplog):
+    """Sizes, tables and pooling that nobody types; of a file without a header what its tensors tell."""
+    config = ModelConfig((32, 32), 4, 1, 7, pool, max_relative_position=5)
+    subnet = Subnet(SMALL, config).eval()
+    for parameter in subnet.parameters():
+        torch.nn.init.normal_(parameter, std=0.2)
+    file = tmp_path / "t.safetensors"
+    run = {"mean": (0.3,), "std": (0.4,), "crop_pct": 0.9, "classes": list("abcdefg")}
+    if bare:
+        save_file(subnet.state_dict(), file)
+    else:
+        save_subnet(file, subnet, run)
+    model = timm.create_model("autoformer", checkpoint_path=str(file)).eval()
+    x = X[:, :1]
+    with torch.no_grad():
+        assert torch.equal(model(x), subnet(x)) or (bare and pool == "token")
+    assert model.patch_embed.patch_size == (4, 4) and model.max_relative_position == 5
+    data = resolve_data_config(model=model)
+    assert data["input_size"] == (1, 32, 32)
+    if bare:
+        assert "Assumed: images are square, 32 x 32" in caplog.text
+    else:
+        assert (data["mean"], data["std"], data["crop_pct"]) == ((0.3,), (0.4,), 0.9)
+        assert model.pretrained_cfg["label_names"] == tuple("abcdefg")
+        features = timm.create_model("autoformer", checkpoint_path=file, num_classes=7, drop_path_rate=0.1)
+        assert features.blocks[-1].drop_path.rate == pytest.approx(0.1)
+
+
+def test_a_file_of_another_kind_is_named(toy, tmp_path):
+    with pytest.raises(ConfigError, match=r"holds a supernet, and timm loads one subnet: .*convert --to"):
+        timm.create_model("autoformer", checkpoint_path=str(toy / "run" / "supernet.safetensors"))
+    with pytest.raises(ConfigError, match="there is no such checkpoint"):
+        timm.create_model("autoformer", checkpoint_path=f"{tmp_path}/nothing.safetensors")
+
+
+def test_the_network_is_taken_from_best_yaml(tmp_path):
+    config = ModelConfig((32, 48), 8, 1, 7, "token", max_relative_position=5)
+    SMALL.to_yaml(tmp_path / "best.yaml", "two\nlines", config.to_dict())
+    assert Architecture.from_yaml(tmp_path / "best.yaml") == SMALL
+    model = timm.create_model("autoformer", architecture=str(tmp_path / "best.yaml"))
+    shapes = {key: tensor.shape for key, tensor in Subnet(SMALL, config).state_dict().items()}
+    assert {key: tensor.shape for key, tensor in model.state_dict().items()} == shapes
+    assert model.global_pool == "token" and resolve_data_config(model=model)["input_size"] == (1, 32, 48)
+    other = timm.create_model("autoformer", architecture=tmp_path / "best.yaml", num_classes=3, img_size=64)
+    assert other.num_classes == 3 and resolve_data_config(model=other)["input_size"] == (1, 64, 64)
+    (tmp_path / "bad.yaml").write_text("embed_dim: 32\nnum_heads: [1]\nmlp_ratio: [2]\nmodel: {img_size: 0}")
+    with pytest.raises(ConfigError, match=r"bad.yaml: model: img_size is 0"):
+        timm.create_model("autoformer", architecture=tmp_path / "bad.yaml")
 
 
 def test_the_same_input_size_changes_no_bit():
@@ -282,8 +332,6 @@ def test_attention_masks(relative_position):
 
 
 def test_a_plain_subnet_is_traced_and_scripted_too():
-    from nni_autoformer import ModelConfig
-
     subnet = Subnet(SMALL, ModelConfig((32, 32), 8, num_classes=5, max_relative_position=3)).eval()
     with torch.no_grad():
         assert torch.equal(torch.fx.symbolic_trace(subnet)(X), subnet(X))

@@ -13,6 +13,9 @@ from ..config import shown
 from ..errors import ConfigError, Terminated
 from ..experiment import current_trial
 from ..experiment.quiet import quieten
+from ..training.ranks import Ranks
+from . import launched
+from .old_flags import advice_for
 from .overrides import overrides_of
 from .screen import log_shown
 
@@ -87,6 +90,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     In a trial of an NNI experiment the parameters of the trial take the place of flags.
     """
+    if launched.given_up():
+        return launched.MISTAKE
     parser = build_parser()
     words = list(sys.argv[1:] if argv is None else argv)
     quieten()
@@ -102,28 +107,36 @@ def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
             words += overrides
         if any("\0" in word for word in words):
             raise ConfigError("a value has a NUL character in it, which no name of a file can have.")
-        arguments = parser.parse_args(words)
+        if told := advice_for(parser, words):
+            raise ConfigError(told)
+        arguments = launched.parsed(parser, words)
         if sample:
             arguments.sample = sample
         arguments.run(arguments)
     except ConfigError as error:
-        if not error.told:
-            print(f"nni-autoformer: error: {_sentence(error)}", file=sys.stderr)
-        return 2
+        return _mistake(_sentence(error), error.told)
     except OSError as error:
         if error.errno not in OF_THE_SYSTEM:
             raise
         where = f"{shown(error.filename)}: " if error.filename else ""
-        print(f"nni-autoformer: error: {where}{error.strerror}.", file=sys.stderr)
-        return 2
+        return _mistake(f"{where}{error.strerror}.")
     except Terminated as error:
-        print(f"\nnni-autoformer: {error}", file=sys.stderr)
+        if Ranks.current().main:
+            print(f"\nnni-autoformer: {error}", file=sys.stderr)
         return TERMINATED
     except KeyboardInterrupt:
         way = " The same command with --resume goes on from here." if "resume" in arguments else ""
-        print(f"\nnni-autoformer: stopped.{way}", file=sys.stderr)  # below the progress bar
+        if Ranks.current().main:
+            print(f"\nnni-autoformer: stopped.{way}", file=sys.stderr)  # below the progress bar
         return INTERRUPTED
     return 0
+
+
+def _mistake(sentence: str, told: bool = False) -> int:
+    def tell() -> None:
+        print(f"nni-autoformer: error: {sentence}", file=sys.stderr)
+
+    return launched.leave(sentence, None if told else tell)
 
 
 def _sentence(error: ConfigError) -> str:

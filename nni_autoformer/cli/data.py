@@ -133,6 +133,8 @@ def _imagenet(arguments: argparse.Namespace) -> None:
                 [(name, "  ".join(f"{split} {found[split][name]:,}" for split in splits)) for name in names]
             )
         )
+    if "val" not in splits:  # without train/ a checkpoint can be tested; without val/ nothing can be done
+        raise ConfigError(f"--root {root}: val/ is missing; ILSVRC2012_img_val.tar is unpacked there.")
 
 
 def _sort_val(

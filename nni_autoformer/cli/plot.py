@@ -86,6 +86,9 @@ def _tell(series: list[Series], against: str, peers: bool) -> None:
         count, unknown = len(entry.results), sum(against not in result.costs for result in entry.results)
         if unknown:
             print(f"{entry.label}: {unknown} of {count} results have no {against} and are left out.")
+    if peers and series:
+        own = ", ".join(entry.label for entry in series)
+        print(f"The published accuracies are on ImageNet; compare {own} with them only if those are, too.")
     splits = {entry.split or "test" for entry in series} | ({"test"} if peers else set())
     if "selection" in splits and "test" in splits:
         print(

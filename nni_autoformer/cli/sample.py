@@ -1,5 +1,7 @@
 """``nni-autoformer sample``: accuracy of random subnets of a supernet with inherited weights, and the figure
 of them; on several devices with ``torchrun --nproc_per_node 8 -m nni_autoformer sample …``.
+
+Without --data and --dataset the data is that of the checkpoint's training, as the run's folder says.
 """
 
 from __future__ import annotations

@@ -48,4 +48,6 @@ def say_summary(output: Path) -> None:
     """Print the summary that a run has left in its folder, and where that is."""
     from ..report.summary import SUMMARY_FILE
 
+    if not Ranks.current().main:
+        return  # the folder may be on another machine
     say(f"\n{(output / SUMMARY_FILE).read_text(encoding='utf-8')}\nResults are in {output}")

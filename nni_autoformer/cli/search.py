@@ -1,4 +1,7 @@
-"""``nni-autoformer search``: search a trained supernet for the best subnet within limits."""
+"""``nni-autoformer search``: search a trained supernet for the best subnet within limits.
+
+Without --data and --dataset the images are those that the supernet was trained on, as its run's folder says.
+"""
 
 from __future__ import annotations
 
@@ -116,3 +119,7 @@ def run(arguments: argparse.Namespace) -> None:
         say_summary(found.output)
     else:
         say(f"{found.output} holds the finished search already.")
+    if found.experiment is not None:
+        from ..experiment import until_stopped
+
+        until_stopped(found.experiment)

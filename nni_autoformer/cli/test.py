@@ -1,4 +1,7 @@
-"""``nni-autoformer test``: accuracy of one subnet, with inherited weights, on the test images."""
+"""``nni-autoformer test``: accuracy of one subnet, with inherited weights, on the test images.
+
+Without --data and --dataset the data is that of the checkpoint's training, as the run's folder says.
+"""
 
 from __future__ import annotations
 

@@ -150,8 +150,7 @@ def eval_transform(
     """
     from timm.data import create_transform
 
-    if crop_pct is None:
-        crop_pct = 0.875 if max(model.img_size) > TINY_IMAGE else 1.0
+    crop_pct = crop_of(model, crop_pct)
     if not 0 < crop_pct <= 1:
         raise ConfigError(f"--crop-pct is {crop_pct}; it should be above 0, up to 1.")
     _require_interpolation(interpolation)
@@ -163,6 +162,13 @@ def eval_transform(
             interpolation=interpolation,
         )
     )
+
+
+def crop_of(model: ModelConfig, crop_pct: float | None) -> float:
+    """The share of the resized image's short side that the centre crop covers; None is the default."""
+    if crop_pct is not None:
+        return crop_pct
+    return 0.875 if max(model.img_size) > TINY_IMAGE else 1.0
 
 
 def _require_probabilities(flags: dict[str, float | None]) -> None:

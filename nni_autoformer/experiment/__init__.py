@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING
 from ..lazy import lazy
 
 if TYPE_CHECKING:
-    from .run import run_experiment, run_trials
+    from .run import run_experiment, run_trials, until_stopped
     from .trial import Trial, current_trial
 
-_HOMES = {"Trial": "trial", "current_trial": "trial", "run_experiment": "run", "run_trials": "run"}
+_HOMES = dict.fromkeys(("run_experiment", "run_trials", "until_stopped"), "run")
+_HOMES |= dict.fromkeys(("Trial", "current_trial"), "trial")
 
-__all__ = ["Trial", "current_trial", "run_experiment", "run_trials"]
+__all__ = ["Trial", "current_trial", "run_experiment", "run_trials", "until_stopped"]
 
 __getattr__, __dir__ = lazy(__name__, _HOMES)

@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from . import exposure
+from . import exposure, hosting
 from .values import load_values
 
 _applied = False
@@ -34,6 +34,8 @@ def apply() -> None:
     _current_parameter()
     exposure.values_from_the_manager()
     exposure.trials_added_by_hand()
+    hosting.in_process_runs()
+    hosting.apply()
 
 
 def _state_files() -> None:
@@ -251,10 +253,11 @@ def earlier_trials(engine: Any) -> Iterator[tuple[int, dict[str, Any], Any]]:
         if not trial.hyperParameters:
             continue
         record = trial.hyperParameters[0]
+        sample = record.parameters.get("sample", record.parameters)  # of NNI's own trials, or of ours
         if trial.status == "SUCCEEDED" and trial.finalMetricData:
-            yield record.parameter_id, record.parameters["sample"], trial.finalMetricData[-1].data
+            yield record.parameter_id, sample, trial.finalMetricData[-1].data
         elif trial.status in ("WAITING", "RUNNING", "UNKNOWN"):
-            yield record.parameter_id, record.parameters["sample"], None
+            yield record.parameter_id, sample, None
 
 
 def adopt_trial(engine: Any, parameter_id: int, model: Any) -> None:

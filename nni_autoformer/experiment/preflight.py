@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import re
+import shutil
 import socket
 from pathlib import Path
 
 from ..config import shown
 from ..errors import ConfigError
 from ..files import read_json
-from . import fixes
+from . import fixes, hosting
 
 ID_FILE = "nni_experiment.json"
 """Where a run's folder keeps the name of its experiment."""
+
+
+ROOM = 2**20
+"""Bytes that NNI's data base and logs need at least."""
 
 
 def require_host(folder: str | Path, port: int) -> None:
@@ -48,6 +52,22 @@ def known_experiment(folder: str | Path) -> str | None:
     return name
 
 
+def require_room(folder: str | Path) -> None:
+    """Check that NNI's server can write its data base: on a full disk it ends, or starts without tables, and
+    says so only in its log.
+
+    Raises:
+        ConfigError: the disk is full.
+    """
+    whole = Path(folder).resolve()
+    free = shutil.disk_usage(next(place for place in (whole, *whole.parents) if place.exists())).free
+    if free < ROOM:
+        raise ConfigError(
+            f"{folder}: the disk is full ({free / 2**20:.1f} MiB are free), and NNI's data base lies there. "
+            "What was evaluated before is kept: once there is room, --resume goes on from it."
+        )
+
+
 def require_port(port: int) -> None:
     """Check that NNI's web server can have a port.
 
@@ -58,7 +78,7 @@ def require_port(port: int) -> None:
         raise ConfigError(f"--port is {port}; it should be from 1 to 65535.")
     with socket.socket() as probe:
         if probe.connect_ex(("localhost", port)) == 0:
-            raise ConfigError(f"--port {port}: another program listens on this port; give another one.")
+            raise hosting.port_taken(port)
 
 
 def require_home() -> None:
@@ -68,14 +88,4 @@ def require_home() -> None:
     Raises:
         ConfigError: the home cannot be written.
     """
-    folder = Path.home() / "nni-experiments"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK)
-    except OSError:
-        writable = False
-    if not writable:
-        raise ConfigError(
-            f"{folder} cannot be written, and NNI keeps its list of experiments there; set HOME to a folder "
-            "that can."
-        )
+    hosting.require_writable(Path.home() / "nni-experiments")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import shlex
 import signal
 import sys
 import threading
@@ -19,7 +21,11 @@ from nni.nas.strategy.base import Strategy
 from ..errors import Terminated
 from ..files import write_json
 from . import exposure, fixes
-from .preflight import ID_FILE, known_experiment, require_host
+from .model_trial import MODEL_FILE
+from .preflight import ID_FILE, known_experiment, require_host, require_room
+from .shown_trials import ShownTrials, is_resumable
+
+_logger = logging.getLogger("nni_autoformer")
 
 TRIAL = "nni_autoformer.experiment.model_trial"
 """What runs a trial; NNI's own entry stands behind it on the command line."""
@@ -58,10 +64,13 @@ def run_trials(
     gpus: int = 0,
     name: str = "AutoFormer search",
     host: str = exposure.LOOPBACK,
+    tuner: str = "AutoFormer",
+    keep_ui: bool = False,
 ) -> NasExperiment:
     """Run a NAS experiment whose trials are processes, with NNI's web UI, to its end.
 
-    An experiment that the folder holds already is resumed, with the trials that it had.
+    An experiment that the folder holds already is resumed, with the trials that it had; where NNI's data base
+    does not allow it, a new one goes on from the strategy's own state.
 
     Args:
         model_space: a model space; a trained supernet cannot be sent to another process.
@@ -74,36 +83,65 @@ def run_trials(
             account of them.
         name: name in the web UI.
         host: address that NNI's server listens on: `LOOPBACK` or `EVERYWHERE`, see `exposure.listen_on`.
+        tuner: what the UI names as the tuner.
+        keep_ui: leave NNI's server running, until `until_stopped` or the end of this process.
 
     Raises:
-        ConfigError: the port is taken, or NNI cannot write to the user's home.
+        ConfigError: the port is taken, NNI cannot write to the user's home, or the disk is full.
         KeyboardInterrupt: Ctrl-C was pressed, or somebody has stopped the experiment.
     """
     fixes.apply()
     exposure.listen_on(host)
-    place = Path(folder)
+    place, nni = Path(folder), (Path(folder) / "nni").resolve()
     require_host(place, port)
-    known = known_experiment(place)
+    require_room(place)
+    config = _config(name, concurrency, gpus)
+    config.experiment_working_directory = nni
+    known = _known(place, nni)
+    parts = model_space, evaluator, strategy, config
+    program = f"{sys.executable} -m {TRIAL}"
+    experiment: NasExperiment
+    if known is not None and not (nni / MODEL_FILE).is_file():  # begun by a version without such a file
+        config._trial_command_params = {"python": program}
+        experiment = NasExperiment(*parts, id=known)
+    else:
+        config._trial_command_params = {"python": f"{program} {shlex.quote(str(nni / MODEL_FILE))}"}
+        experiment = ShownTrials(*parts, tuner=tuner, id=known or management.generate_experiment_id())
+        experiment.write_model(nni)
+    write_json(place / ID_FILE, {"id": experiment.id})
+    start = experiment.run if known is None else experiment.resume
+
+    def until_terminated() -> bool | None:
+        with terminable():
+            return start(port)
+
+    _run(experiment, until_terminated, keep=keep_ui)
+    if not keep_ui:
+        _logger.info("The pages of its trials again: nnictl view %s --port %d", experiment.id, port)
+    return experiment
+
+
+def _config(name: str, concurrency: int, gpus: int) -> NasExperimentConfig:
     config = NasExperimentConfig("ts", "simplified", "local")
     config.experiment_name = name
     config.trial_concurrency = concurrency
-    config._trial_command_params = {"python": f"{sys.executable} -m {TRIAL}"}
-    config.experiment_working_directory = (place / "nni").resolve()
     if gpus:
         config.trial_gpu_number = 1
         config.training_service.use_active_gpu = True
         config.training_service.max_trial_number_per_gpu = -(-concurrency // gpus)
-    identity = known or management.generate_experiment_id()
-    experiment = NasExperiment(model_space, evaluator, strategy, config, id=identity)
-    resumable = known is not None and experiment.has_checkpoint()
-    write_json(place / ID_FILE, {"id": identity})
-    start = experiment.resume if resumable else experiment.run
+    return config
 
-    def until_terminated() -> bool | None:
-        with _terminable():
-            return start(port)
 
-    return _run(experiment, until_terminated)
+def _known(place: Path, nni: Path) -> str | None:
+    """The name of the experiment that a folder holds, if NNI can go on with it."""
+    if (identity := known_experiment(place)) is None or is_resumable(nni, identity):
+        return identity
+    _logger.warning(
+        "NNI's data base of the experiment %s is not complete, as after a full disk: a new one goes on "
+        "with the search, and its pages show the trials from here on.",
+        identity,
+    )
+    return None
 
 
 @contextmanager
@@ -121,25 +159,48 @@ def interruptible() -> Iterator[None]:
         raise KeyboardInterrupt from None
 
 
-def _run(experiment: NasExperiment, start: Callable[[], bool | None]) -> NasExperiment:
+def until_stopped(experiment: NasExperiment) -> None:
+    """Wait until Ctrl-C, SIGTERM or somebody else ends NNI's server of an experiment, and end the experiment;
+    for one that `run_trials` has left running.
+    """
+    _logger.info("The web UI stays at http://localhost:%s until Ctrl-C.", experiment.port)
+    ended = threading.Event()
+    before = signal.signal(signal.SIGTERM, lambda *_: ended.set())
+    try:
+        while not ended.wait(1.0) and experiment._proc is not None and experiment._proc.poll() is None:
+            pass
+    except KeyboardInterrupt:
+        pass
+    finally:
+        signal.signal(signal.SIGTERM, before)
+        experiment.stop()
+
+
+def _run(experiment: NasExperiment, start: Callable[[], bool | None], keep: bool = False) -> NasExperiment:
     try:
         with interruptible():
             completed = start()
     except BaseException as error:
         experiment.stop()
+        if isinstance(error, requests.exceptions.RequestException):
+            require_room(str(experiment.config.experiment_working_directory))
         if isinstance(error, requests.exceptions.ConnectionError):
             raise KeyboardInterrupt from None  # the manager is gone: nnictl stop, or a kill
         raise
     if not completed:  # NNI has caught the interrupt and stopped the experiment
         raise KeyboardInterrupt
-    experiment.stop()
+    if not keep:
+        experiment.stop()
     return experiment
 
 
 @contextmanager
-def _terminable() -> Iterator[None]:
-    """Let SIGTERM end the experiment as an exception does: NNI's manager, in a process group of its own,
-    would outlive this process.
+def terminable() -> Iterator[None]:
+    """Let SIGTERM end an experiment as an exception does: what it knows is saved, and NNI's manager, in a
+    process group of its own, does not outlive this process.
+
+    Raises:
+        Terminated: SIGTERM has come.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

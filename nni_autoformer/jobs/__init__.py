@@ -21,7 +21,8 @@ if TYPE_CHECKING:
     from ..training.upkeep import Upkeep
     from .evaluate import Tested, test
     from .sample_subnets import Sampled, sample
-    from .search_supernet import Engine, Ranked, Searched, search
+    from .search_supernet import Engine, search
+    from .searched import Ranked, Searched
     from .train_subnet import TrainedSubnet, finetune, retrain
     from .train_supernet import TrainedSupernet, train
     from .whole_job import Demonstrated, demo
@@ -32,9 +33,9 @@ _HOMES = {
     "Engine": "search_supernet",
     "Evaluation": ".search.evaluation",
     "Loading": ".data.data_set",
-    "Ranked": "search_supernet",
+    "Ranked": "searched",
     "Sampled": "sample_subnets",
-    "Searched": "search_supernet",
+    "Searched": "searched",
     "Tested": "evaluate",
     "TrainedSubnet": "train_subnet",
     "TrainedSupernet": "train_supernet",

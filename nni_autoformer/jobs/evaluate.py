@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..complexity import costs_of, measured_costs
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -15,6 +15,8 @@ from ..files import real_path
 from ..search.evaluation import Evaluation
 from ..search.folder import IMAGES_CHECKSUM
 from ..space import SearchSpace
+from ..training.ranks import Ranks
+from .remembered import data_for
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
@@ -37,7 +39,8 @@ class Tested:
         split: images that were evaluated, 'test' or 'selection'.
         top1, top5: percent of the images that are named right by the first, or by the first five, answers.
         images: how many images were evaluated.
-        checksum: checksum of the images, by which a search knows that its trials see the same ones.
+        checksum: checksum of the images, by which a search knows that its trials see the same ones; None
+            where several processes have shared them.
     """
 
     architecture: Architecture
@@ -46,7 +49,7 @@ class Tested:
     top1: float
     top5: float
     images: int
-    checksum: int = 0
+    checksum: int | None = None
 
     @property
     def costs(self) -> dict[str, int]:
@@ -56,13 +59,15 @@ class Tested:
     @property
     def metric(self) -> dict[str, Any]:
         """What an NNI trial reports."""
-        accuracy = {"default": self.top1, "top1": self.top1, "top5": self.top5, "images": self.images}
-        return accuracy | self.costs | {IMAGES_CHECKSUM: self.checksum}
+        costs = measured_costs(self.architecture, self.space.model)
+        accuracy = {"default": self.top1, "top5": self.top5, "images": self.images}
+        checksum = {} if self.checksum is None else {IMAGES_CHECKSUM: self.checksum}
+        return accuracy | costs | checksum
 
 
 def test(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None = None,
     *,
     architecture: Which = None,
     split: str = SPLITS[0],
@@ -71,12 +76,12 @@ def test(
     space: SearchSpace | str | Path | None = None,
     use_ema: bool = False,
 ) -> Tested:
-    """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy; as an NNI trial,
-    report the accuracy while it grows and at the end.
+    """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy, with the other
+    processes that torchrun has started; as an NNI trial, report the accuracy while it grows and at the end.
 
     Args:
         checkpoint: file of a supernet or a subnet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the checkpoint was trained on.
         architecture: subnet of a supernet: an architecture, a name in the space, or a YAML file.
         split: 'test', or 'selection' for the images that a search compares subnets on.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
@@ -89,16 +94,25 @@ def test(
     """
     from ..checkpoints import Checkpoint
 
-    evaluation.require_device()
     require_split(split, selection)
+    ranks = Ranks.current()
     trial, path = current_trial(), Path(checkpoint)
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
-    images = images_of(path, DataSet.of(data), evaluation, split, selection, store="none" if memory else None)
-    expected = None if space is None else SearchSpace.load(space)
-    opened = Checkpoint(path, expected, use_ema=use_ema)
-    opened.require_expected()
-    tested = evaluated(opened, images, opened.architecture(architecture), evaluation)
-    if trial is not None:
+    data = data_for(path, data)
+    images = images_of(path, data, evaluation, split, selection, store="none" if memory else None)
+
+    def opened() -> tuple[Checkpoint, Architecture]:
+        evaluation.require_device()
+        expected = None if space is None else SearchSpace.load(space)
+        found = Checkpoint(path, expected, use_ema=use_ema)
+        found.require_expected()
+        return found, found.architecture(architecture)
+
+    with ranks.connected(cuda=False):
+        evaluation = evaluation.of_rank(ranks)
+        weights, chosen = ranks.agree(opened)
+        tested = evaluated(weights, images, chosen, evaluation, ranks)
+    if trial is not None and ranks.main:
         trial.report_final(tested.metric)
     return tested
 
@@ -107,7 +121,11 @@ test.__test__ = False  # type: ignore[attr-defined]  # pytest takes an imported 
 
 
 def evaluated(
-    checkpoint: Checkpoint, images: EvaluationImages, architecture: Architecture, evaluation: Evaluation
+    checkpoint: Checkpoint,
+    images: EvaluationImages,
+    architecture: Architecture,
+    evaluation: Evaluation,
+    ranks: Ranks = Ranks(),
 ) -> Tested:
     """The accuracy of one subnet, see `evaluate_subnet`.
 
@@ -116,10 +134,11 @@ def evaluated(
         images: which images.
         architecture: subnet of the checkpoint.
         evaluation: where and how to evaluate.
+        ranks: this process among those that share the images.
     """
     from ..search.subnet_trial import evaluate_subnet
 
-    trial = current_trial()
+    trial = current_trial() if ranks.main else None
     metric = evaluate_subnet(
         images,
         architecture,
@@ -127,12 +146,13 @@ def evaluated(
         device=evaluation.device,
         precision=evaluation.precision,
         on_progress=None if trial is None else trial.report_intermediate,
-        progress=trial is None,
+        progress=trial is None and ranks.main,
         checkpoint=checkpoint,
+        ranks=ranks,
     )
-    found = {name: metric[name] for name in ("top1", "top5", "images")}
-    checksum = metric[IMAGES_CHECKSUM]
-    return Tested(architecture, checkpoint.header.space, images.split, **found, checksum=checksum)
+    top1, top5, count = (metric[name] for name in ("default", "top5", "images"))
+    checksum = metric.get(IMAGES_CHECKSUM)
+    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count, checksum)
 
 
 def require_split(split: str, selection: str | None) -> None:

@@ -10,20 +10,25 @@ import ast
 import contextlib
 import logging
 import os
-import shlex
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from ..config import shown
 from ..errors import ConfigError
+from ..experiment import hosting
 from ..experiment.exposure import EVERYWHERE, LOOPBACK, listen_on
 from ..experiment.manager import Manager
 from ..experiment.quiet import quieten_libraries
 from ..files import read_yaml
+from ..search.generational import GenerationalSearch
 from ..space import SearchSpace
+from .shell_command import command_words
 
 _logger = logging.getLogger("nni_autoformer")
 
@@ -49,48 +54,143 @@ def read_config(path: Path) -> Any:
         raise ConfigError(f"{path}: NNI does not accept it ({type(error).__name__}: {error}).") from None
 
 
-def check(config: Any, check_command: Callable[[list[str], Any], None]) -> None:
-    """Check what NNI leaves to a log file: the tuner's class and arguments, and the trial command.
+@dataclass(frozen=True)
+class Trials:
+    """What an experiment says of its trials besides their command.
+
+    Attributes:
+        search_space: parameters, as NNI has them.
+        checkpoint: the supernet that the tuner searches, if the tuner is this package's and names one.
+        local: whether they run on this machine.
+    """
+
+    search_space: Any
+    checkpoint: Path | None
+    local: bool
+
+
+def check(config: Any, check_command: Callable[[list[str], Trials], None]) -> None:
+    """Check what NNI leaves to a log file: the tuner's class and arguments, the number of trials, and the
+    trial command.
 
     Args:
         config: configuration as `read_config` gives it.
-        check_command: checks the words of a trial command of this package, behind the program's name, and the
-            experiment's search space.
+        check_command: checks the words of a trial command of this package, behind the program's name.
 
     Raises:
         ConfigError: something is wrong.
     """
     folder = Path(config.trial_code_directory)
+    searcher, checkpoint = None, None
     if config.tuner is not None:
-        _check_tuner(config.tuner, config.search_space, folder)
-    words = shlex.split(config.trial_command.splitlines()[0]) if config.trial_command else []
-    if words and Path(words[0]).name == "nni-autoformer":
-        with _inside(folder):
-            check_command(words[1:], config.search_space)
+        searcher, checkpoint = _check_tuner(config.tuner, config.search_space, folder)
+    if searcher is not None:
+        _check_number_of_trials(config.max_trial_number, searcher)
+    _check_gpus(config)
+    words = command_words(config.trial_command or "", folder, is_local(config))
+    if words is None:
+        _logger.warning(
+            "trialCommand: '%s' is no command of nni-autoformer alone, so what it does was not checked.",
+            shown(config.trial_command),
+        )
+        return
+    _check_mode(config.tuner)
+    if not is_local(config):
+        _logger.warning(
+            "trialCommand: the trials run on other machines, so the files that they read there were not "
+            "checked."
+        )
+    with _inside(folder):
+        check_command(words, Trials(config.search_space, checkpoint, is_local(config)))
 
 
-def _check_tuner(tuner: Any, search_space: Any, folder: Path) -> None:
+def is_local(config: Any) -> bool:
+    """Whether all trials of an experiment run on this machine."""
+    services = config.training_service
+    services = services if isinstance(services, list) else [services]
+    return all(service.platform == "local" for service in services)
+
+
+def _check_number_of_trials(most: int | None, searcher: GenerationalSearch[Any]) -> None:
+    if most is None:
+        return
+    population, planned = searcher.config.population_size, searcher.planned
+    if most < population:
+        raise ConfigError(
+            f"maxTrialNumber is {most}, and the tuner's population_size {population}: the experiment would "
+            "end before its first generation has; leave maxTrialNumber out, the tuner ends the experiment "
+            "itself."
+        )
+    if most < planned:
+        _logger.warning(
+            "maxTrialNumber is %d, and the search needs %d trials: it will end before its last generation.",
+            *(most, planned),
+        )
+
+
+def _check_gpus(config: Any) -> None:
+    if is_local(config) and config.trial_gpu_number and shutil.which("nvidia-smi") is None:
+        raise ConfigError(
+            f"trialGpuNumber is {config.trial_gpu_number}, and NNI finds no GPU on this machine (there is no "
+            "nvidia-smi): the trials would wait for ever."
+        )
+
+
+def _check_mode(tuner: Any) -> None:
+    """Check that a tuner of NNI looks for the highest accuracy; most look for the lowest unless told."""
+    if (
+        tuner is None
+        or tuner.name is None
+        or tuner.name.lower() not in ("tpe", "evolution", "anneal", "smac")
+    ):
+        return
+    mode = (tuner.class_args or {}).get("optimize_mode")
+    if mode == "minimize":
+        raise ConfigError(
+            "tuner: classArgs: optimize_mode is minimize; the trials report accuracies, so it should be "
+            "maximize."
+        )
+    if mode is None and tuner.name.lower() == "tpe":
+        _logger.warning(
+            "tuner: TPE looks for the lowest accuracy unless told; give classArgs: {optimize_mode: maximize}."
+        )
+
+
+def _check_tuner(
+    tuner: Any, search_space: Any, folder: Path
+) -> tuple[GenerationalSearch[Any] | None, Path | None]:
+    """Check a tuner; the search and the checkpoint that it is about, if it is this package's."""
     from ..search.tuner import searcher_of
 
     arguments = dict(tuner.class_args or {})
-    if tuner.name is not None:
-        from nni.tools.package_utils.tuner_factory import _get_all_builtin_names, create_validator_instance
+    ours = _is_ours(tuner) if tuner.name is None else _check_named(tuner, arguments)
+    if not ours:
+        return None, None
+    settings = {name: value for name, value in arguments.items() if name not in ("output", "retries")}
+    searcher = searcher_of(base=folder, **settings)
+    assert isinstance(searcher, GenerationalSearch)
+    require_same_space(search_space, searcher.space)
+    output, checkpoint = arguments.get("output"), arguments.get("checkpoint")
+    if isinstance(output, str) and (folder / output).is_dir() and any((folder / output).iterdir()):
+        raise ConfigError(f"tuner: classArgs: output {output} is not empty; give another folder.")
+    return searcher, None if checkpoint is None else folder / checkpoint
 
-        if tuner.name.lower() not in _get_all_builtin_names("tuners"):
-            raise ConfigError(f"tuner: NNI has no tuner of the name '{tuner.name}'.")
-        validator = create_validator_instance("tuners", tuner.name)
-        if validator is not None and tuner.name.lower() != "autoformer":
-            try:
-                validator.validate_class_args(**arguments)
-            except Exception as error:  # each of NNI's validators has its own
-                raise ConfigError(f"tuner: '{tuner.name}' refuses its classArgs: {error}") from None
-        ours = tuner.name.lower() == "autoformer"
-    else:
-        ours = _is_ours(tuner)
-    if ours:
-        settings = {name: value for name, value in arguments.items() if name not in ("output", "retries")}
-        searcher = searcher_of(base=folder, **settings)
-        require_same_space(search_space, searcher.space)
+
+def _check_named(tuner: Any, arguments: dict[str, Any]) -> bool:
+    """Check a tuner that is named; whether it is this package's."""
+    from nni.tools.package_utils.tuner_factory import _get_all_builtin_names, create_validator_instance
+
+    if tuner.name.lower() not in _get_all_builtin_names("tuners"):
+        raise ConfigError(f"tuner: NNI has no tuner of the name '{tuner.name}'.")
+    if tuner.name.lower() == "autoformer":
+        return True
+    validator = create_validator_instance("tuners", tuner.name)
+    if validator is not None:
+        try:
+            validator.validate_class_args(**arguments)
+        except Exception as error:  # each of NNI's validators has its own
+            raise ConfigError(f"tuner: '{tuner.name}' refuses its classArgs: {error}") from None
+    return False
 
 
 def _is_ours(tuner: Any) -> bool:
@@ -181,6 +281,7 @@ def start(config: Any, port: int, host: str | None = None) -> str:
     from nni.experiment import Experiment, RunMode
 
     quieten_libraries()
+    hosting.apply()
     listen_on(host or address_for(config))
     experiment = Experiment(config)
     folder = Path(config.experiment_working_directory) / experiment.id
@@ -204,9 +305,7 @@ def start(config: Any, port: int, host: str | None = None) -> str:
 
 def address_for(config: Any) -> str:
     """The address that NNI's server has to listen on for the training services of an experiment."""
-    services = config.training_service
-    services = services if isinstance(services, list) else [services]
-    return LOOPBACK if all(service.platform == "local" for service in services) else EVERYWHERE
+    return LOOPBACK if is_local(config) else EVERYWHERE
 
 
 def _reason(folder: Path) -> str:

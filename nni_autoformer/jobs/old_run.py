@@ -20,7 +20,8 @@ GONE = ".gone"
 
 WRITTEN = (
     RUN_FILE,
-    *("recipe.yaml", "selection.txt", "metrics.csv", "training.ckpt", "tensorboard", "ranks", "nni"),
+    *("recipe.yaml", "selection.txt", "metrics.csv", "training.ckpt", "ranks", "nni"),
+    *("tensorboard", "csv", "wandb", "mlflow.db", "mlruns"),
     *("supernet.safetensors", "supernet-ema.safetensors", "subnet.safetensors", "subnet-ema.safetensors"),
     *("best.safetensors", "epochs", "checkpoints", "lightning_logs"),
     *("search.json", "candidates.jsonl", "outcomes.npz", "best.yaml", "candidates.png", "summary.txt"),

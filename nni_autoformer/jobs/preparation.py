@@ -90,9 +90,11 @@ class TrainJob:
             ConfigError: something that the user can put right.
         """
         from ..data import readable
+        from ..training.loggers import require_loggers
         from ..training.teacher import require_teacher
 
         require_teacher(recipe)
+        require_loggers(more.get("upkeep", Upkeep()).logger)
         classes = splits.train.classes
         if len(classes) < 2:
             raise ConfigError(f"the data has only the class '{classes[0]}'; training needs two or more.")

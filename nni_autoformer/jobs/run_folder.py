@@ -209,7 +209,7 @@ class RunFolder:
             )
 
     def _earlier(self) -> dict[str, Any] | None:
-        return _checked(self.path / RUN_FILE) if (self.path / RUN_FILE).is_file() else None
+        return read_run(self.path / RUN_FILE) if (self.path / RUN_FILE).is_file() else None
 
     def _require_same(self, earlier: Mapping[str, Any]) -> None:
         if earlier["job"] != self.job:
@@ -249,7 +249,7 @@ class RunFolder:
             raise ConfigError(f"--output {shown(self.path)} cannot be written: {error.strerror}.") from None
 
 
-def _checked(path: Path) -> dict[str, Any]:
+def read_run(path: Path) -> dict[str, Any]:
     """The content of a `run.json`.
 
     Raises:
@@ -320,8 +320,9 @@ def run_once(
     Raises:
         ConfigError: as `RunFolder.open`, and whatever the work raises.
     """
-    # torchrun starts a failed run anew with the same command, as NNI does with a stopped trial
-    again = ranks.restarts > 0 or current_trial() is not None
+    # torchrun starts a failed run anew with the same command, as NNI does with a stopped trial; it counts the
+    # restarts of each machine
+    again = any(ranks.gathered(ranks.restarts)) or current_trial() is not None
     try:
         if ranks.on_main(lambda: folder.open(resume=resume or again, overwrite=overwrite and not again)):
             return False

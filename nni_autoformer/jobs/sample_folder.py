@@ -145,7 +145,8 @@ class SampleFolder:
         )
         file = self.folder / ARCHITECTURES / f"{row['number']}.yaml"
         with told_when_full(file):
-            self.subnets[row["number"]].architecture.to_yaml(file, comment)
+            model = self.space.model.to_dict()
+            self.subnets[row["number"]].architecture.to_yaml(file, comment, model)
 
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:

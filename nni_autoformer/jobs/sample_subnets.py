@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
-from datetime import timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of, require_split
 from .reads import ImagesRead, files_among, files_read, open_splits
+from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from ..data import ImageSource
     from ..search.images import EvaluationImages
     from ..search.random_subnets import SampledSubnet
+
+_logger = logging.getLogger("nni_autoformer")
 
 FIGURE_FILE = "samples.png"
 
@@ -59,7 +61,7 @@ class Sampled:
 
 def sample(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None,
     output: str | Path,
     *,
     n: int = 1000,
@@ -79,7 +81,7 @@ def sample(
 
     Args:
         checkpoint: file of the supernet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the checkpoint was trained on.
         output: folder of the run.
         n: how many different random subnets.
         seed: random seed of the draws.
@@ -102,9 +104,9 @@ def sample(
             raise ConfigError(f"--{flag} is {value}; it should be at least 1.")
     require_split(split, selection)
     ranks, place, path = Ranks.current(), place_of(output), Path(checkpoint)
-    data = DataSet.of(data)
+    data = data_for(path, data)
     with ranks.connected(cuda=False):
-        evaluation = evaluation.on(device_of(evaluation.device, ranks))
+        evaluation = evaluation.of_rank(ranks)
         images = images_of(path, data, evaluation, split, selection)
         expected = None if space is None else SearchSpace.load(space)
 
@@ -121,37 +123,19 @@ def sample(
                 use_ema=use_ema,
             )
 
-        job = ranks.main_first(prepared)
+        job = ranks.agree(prepared, one_first=True)
         reads = {"images": ImagesRead(job.source), **files_read(checkpoint=path)}
         inputs = [path, data.folder, selection, *architectures, *files_among([space])]
         folder = RunFolder(place, "sample", job.config, reads, inputs)
 
         def work() -> None:
             job.evaluate(place, ranks)
-            wait_for_all(ranks)
+            ranks.gathered(None)  # until the slowest is done
 
         fresh = run_once(
             folder, ranks, work, last=lambda: job.report(place, sizes), resume=resume, overwrite=overwrite
         )
         return ranks.on_main(lambda: job.found(place, sizes, fresh))
-
-
-def wait_for_all(ranks: Ranks) -> None:
-    """Wait for the slowest process, however long that takes; torchrun ends all when one has died."""
-    if ranks.world_size > 1:
-        from torch import distributed
-
-        patient: Any = distributed.new_group(backend="gloo", timeout=timedelta(days=30))
-        distributed.barrier(patient)
-
-
-def device_of(name: str, ranks: Ranks) -> str:
-    """The device of this process: of 'auto' and 'cuda' the machine's GPU with the process's number."""
-    import torch
-
-    if ranks.world_size == 1 or name not in ("auto", "cuda") or not torch.cuda.is_available():
-        return name
-    return f"cuda:{ranks.local_rank % torch.cuda.device_count()}"
 
 
 @dataclass(frozen=True)
@@ -217,6 +201,8 @@ class SampleJob:
         checkpoint.require_supernet()
         header = checkpoint.header
         named = _named(architectures, checkpoint)
+        for sentence in limits.idle(header.space):
+            _logger.warning(sentence)
         drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed)]
         subnets = [
             SampledSubnet(number, architecture, name)

@@ -8,18 +8,18 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..architecture import Architecture
 from ..checkpoints.header import OWN_KINDS
-from ..complexity import costs_of
+from ..complexity import measured_costs
 from ..config import at_least, one_of, require_ranges, setting
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..experiment.exposure import EVERYWHERE, LOOPBACK
+from ..experiment.preflight import require_host, require_room
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
-from ..files import digest, real_path, told_when_full
-from ..search.algorithms import searcher_with
+from ..files import digest, real_path
+from ..search.algorithms import searcher_with, tell_setting
 from ..search.driver import RETRIES
 from ..search.evaluation import Evaluation
 from ..search.evolution import EvolutionConfig
@@ -31,11 +31,16 @@ from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
 from .reads import ImagesRead, files_among, files_read, open_splits
+from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
+from .searched import Searched, write_report
 
 if TYPE_CHECKING:
+    from nni.nas.experiment import NasExperiment
+
     from ..checkpoints import Checkpoint
     from ..data import ImageSource
+    from ..search.crew import Crew
     from ..search.images import EvaluationImages
     from ..search.racing import Racing
     from ..search.strategy import EvolutionStrategy
@@ -69,6 +74,7 @@ class Engine:
         "engine",
         "ADDRESS",
     )
+    keep_ui: bool = setting(False, "keep the web UI after the search has ended, until Ctrl-C", group="engine")
     concurrency: int = setting(1, "trials at a time", at_least(1), "engine", "N")
     retries: int = setting(
         RETRIES,
@@ -82,64 +88,13 @@ class Engine:
         require_ranges(self)
         if self.engine == "sequential" and self.concurrency > 1:
             raise ConfigError("--concurrency needs --engine nni; the sequential engine is one process.")
-
-
-@dataclass(frozen=True)
-class Ranked:
-    """An evaluated subnet of a search.
-
-    Attributes:
-        number: position in the order of proposals, from 0.
-        architecture: the subnet.
-        accuracy: top-1 in percent on the selection images.
-        costs: counts of all costs, by name.
-    """
-
-    number: int
-    architecture: Architecture
-    accuracy: float
-    costs: dict[str, int]
-
-
-@dataclass(frozen=True)
-class Searched:
-    """What a search has found.
-
-    Attributes:
-        output: folder of the run.
-        searcher: the search, complete.
-        files: what the search left in the folder.
-        images: number of selection images.
-        racing: how candidates were raced; None for not at all.
-        fresh: False where the folder held the finished search already.
-    """
-
-    output: Path
-    searcher: Searcher
-    files: SearchFolder
-    images: int
-    racing: Racing | None = None
-    fresh: bool = True
-
-    @property
-    def ranking(self) -> list[Ranked]:
-        """All evaluated subnets, best first."""
-        model = self.searcher.space.model
-        return [
-            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model))
-            for candidate, accuracy in self.searcher.ledger.ranking()
-            for architecture in [candidate.architecture]
-        ]
-
-    @property
-    def best(self) -> Ranked:
-        """The winner."""
-        return self.ranking[0]
+        if self.engine == "sequential" and self.keep_ui:
+            raise ConfigError("--keep-ui needs --engine nni; the sequential engine has no web UI.")
 
 
 def search(
     checkpoint: str | Path,
-    data: DataSet | str | Path,
+    data: DataSet | str | Path | None,
     output: str | Path,
     *,
     limits: Limits = Limits(),
@@ -153,11 +108,12 @@ def search(
     resume: bool = False,
     overwrite: bool = False,
 ) -> Searched:
-    """Search a trained supernet in a run folder of its own.
+    """Search a trained supernet in a run folder of its own, with the other processes that torchrun has
+    started.
 
     Args:
         checkpoint: file of the supernet.
-        data: images; a path means a folder of images.
+        data: images; a path means a folder of images, None the data that the supernet was trained on.
         output: folder of the run.
         limits: what a subnet may cost.
         algorithm: how candidates are proposed: the configuration of a search algorithm.
@@ -173,93 +129,79 @@ def search(
     Raises:
         ConfigError: something that the user can put right, most of it before any evaluation.
         KeyboardInterrupt: the search was stopped before its end.
+        Terminated: the process was asked to end.
     """
-    from ..checkpoints import Checkpoint
+    path, place = Path(checkpoint), place_of(output)
+    data = data_for(path, data)
+    ranks = Ranks.current()
+    require_engine(engine, racing, ranks)
+    trial = current_trial() if ranks.main else None
+    with ranks.connected(cuda=False):
+        here = evaluation.of_rank(ranks)
 
-    path, place, data = Path(checkpoint), place_of(output), DataSet.of(data)
-    evaluation.require_device()
-    images = images_of(path, data, evaluation, "selection", selection)
-    expected = None if space is None else SearchSpace.load(space)
-    if expected is not None:
-        limits.require_feasible(expected)
-    if racing is not None and engine.engine != "sequential":
-        raise ConfigError("--racing needs --engine sequential: only in one process can candidates race.")
-    if engine.engine == "nni":
-        from ..experiment.preflight import require_host
+        def prepared() -> tuple[Search, RunFolder]:
+            from ..checkpoints import Checkpoint
 
-        require_host(place, engine.port)
-    opened = Checkpoint(path, expected, use_ema=use_ema)
-    opened.require_expected()
-    header = opened.header
-    source = images.of(header, open_splits(data, header.space.model.in_chans))
-    searcher = searcher_with(header.space, limits, algorithm)
-    trial = current_trial()
-    config = {
-        "checkpoint": str(real_path(path)),
-        "selection": digest(source.identifiers),
-        "limits": limits.to_dict(),
-        searcher.algorithm: asdict(algorithm),
-        "precision": evaluation.precision,
-        "racing": None if racing is None else racing.confidence,
-        **opened.choice,
-    }
-    run = Search(
-        opened, images, searcher, evaluation, engine, _reporter(trial, algorithm.population_size), racing
-    )
-    reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
-    folder = RunFolder(
-        place, "search", config, reads, inputs=[path, data.folder, selection, *files_among([space])]
-    )
-    found: list[Searched] = []
-    fresh = run_once(
-        folder,
-        Ranks(),
-        lambda: found.append(run.into(place, source)),
-        last=lambda: write_report(found[0]),
-        resume=resume,
-        overwrite=overwrite,
-    )
-    if not fresh:
-        files = SearchFolder(place, searcher)
-        files.resume()
-        return Searched(place, searcher, files, len(source), racing, fresh=False)
+            here.require_device()
+            images = images_of(path, data, here, "selection", selection)
+            expected = None if space is None else SearchSpace.load(space)
+            if expected is not None:
+                limits.require_feasible(expected)
+            if engine.engine == "nni":
+                require_host(place, engine.port)
+            opened = Checkpoint(path, expected, use_ema=use_ema)
+            opened.require_expected()
+            header = opened.header
+            source = images.of(header, open_splits(data, header.space.model.in_chans, ranks))
+            searcher = searcher_with(header.space, limits, algorithm)
+            tell_setting(searcher)
+            config = {
+                "checkpoint": str(real_path(path)),
+                "selection": digest(source.identifiers),
+                "limits": limits.to_dict(),
+                searcher.algorithm: asdict(algorithm),
+                "precision": evaluation.precision,
+                "racing": None if racing is None else racing.confidence,
+                **opened.choice,
+            }
+            report = _reporter(trial, algorithm.population_size)
+            run = Search(opened, images, source, searcher, here, engine, report, racing, ranks)
+            reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
+            inputs = [path, data.folder, selection, *files_among([space])]
+            return run, RunFolder(place, "search", config, reads, inputs)
+
+        run, folder = ranks.agree(prepared, one_first=True)
+        found: list[Searched] = []
+        fresh = run_once(
+            folder,
+            ranks,
+            lambda: found.append(run.into(place)),
+            last=lambda: write_report(found[0]),
+            resume=resume,
+            overwrite=overwrite,
+        )
+        if not fresh:
+            found.append(run.finished(place))
     if trial is not None:
-        trial.report_final(_metric(searcher))
+        trial.report_final(_metric(run.searcher))
     return found[0]
 
 
-def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> None:
-    """Draw the figure of all candidates and write the summary.
+def require_engine(engine: Engine, racing: Racing | None, ranks: Ranks) -> None:
+    """Check that an engine can do what is asked for.
 
-    Args:
-        found: the complete search.
-        more: further rows of the summary.
+    Raises:
+        ConfigError: it cannot race, or is not for several processes.
     """
-    from ..report.figures import draw_candidates
-    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, write_summary
-
-    with told_when_full(found.output / FIGURE_FILE):
-        draw_candidates(found.searcher, found.output / FIGURE_FILE)
-    with told_when_full(found.output / SUMMARY_FILE):
-        write_summary(found.output, [*found_rows(found), *(more or [])])
-
-
-def found_rows(found: Searched) -> list[tuple[str, str]]:
-    """What a search found, as rows of a table; with racing also what that has spared."""
-    from ..report.summary import search_rows
-
-    searcher, rows = found.searcher, search_rows(found.searcher)
-    if found.racing is None:
-        return rows
-    seen = found.files.image_evaluations()
-    ledger = searcher.ledger
-    everything = found.images * (ledger.told + ledger.stopped)
-    stopped = (
-        f"{ledger.stopped:,}, out of the best {searcher.keep} "
-        f"with {100 * found.racing.confidence:g} % confidence"
-    )
-    evaluations = f"{seen:,} of {everything:,} ({100 * seen / everything:.1f} %)"
-    return [*rows, ("candidates stopped early", stopped), ("image evaluations", evaluations)]
+    if engine.engine == "sequential":
+        return
+    if racing is not None:
+        raise ConfigError("--racing needs --engine sequential: only in one process can candidates race.")
+    if ranks.world_size > 1:
+        raise ConfigError(
+            f"--engine {engine.engine} starts a process for each trial by itself (--concurrency); start it "
+            "without torchrun, or share the candidates among its processes with --engine sequential."
+        )
 
 
 def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any] | None:
@@ -277,7 +219,7 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 def _metric(searcher: Searcher) -> dict[str, float]:
     ledger = searcher.ledger
     candidate, accuracy = ledger.best()
-    costs = costs_of(candidate.architecture, searcher.space.model)
+    costs = measured_costs(candidate.architecture, searcher.space.model)
     return {"default": accuracy, **costs, "candidates": ledger.told + ledger.stopped}
 
 
@@ -287,11 +229,13 @@ class Search:
     Args:
         checkpoint: the supernet; the sequential engine loads it at once.
         images: which images candidates are compared on.
+        source: these images, not decoded yet.
         searcher: what is searched.
         evaluation: how candidates are evaluated.
         engine: who runs them.
         report: called after every answer.
         racing: how candidates are stopped early; None for not at all.
+        ranks: this process among those that share the candidates.
 
     Raises:
         ConfigError: the supernet cannot be loaded.
@@ -301,56 +245,97 @@ class Search:
         self,
         checkpoint: Checkpoint,
         images: EvaluationImages,
+        source: ImageSource,
         searcher: Searcher,
         evaluation: Evaluation,
         engine: Engine = Engine(),
         report: Callable[[Searcher], Any] | None = None,
         racing: Racing | None = None,
+        ranks: Ranks = Ranks(),
     ) -> None:
-        self.images, self.header, self.searcher = images, checkpoint.header, searcher
+        self.images, self.source, self.header = images, source, checkpoint.header
+        self.searcher = searcher
         self.evaluation, self.engine, self.report = evaluation, engine, report
-        self.racing = racing
+        self.racing, self.ranks = racing, ranks
         self._use_ema = checkpoint.use_ema
         self._supernet = checkpoint.supernet() if engine.engine == "sequential" else None
 
-    def into(self, output: Path, source: ImageSource) -> Searched:
+    def into(self, output: Path) -> Searched:
         """Search in a folder, or go on with the search whose state the folder holds.
 
         Args:
-            output: folder of the run.
-            source: the selection images.
+            output: folder of the run; only the main process needs to reach it.
 
         Raises:
             ConfigError: an image cannot be read, or every trial has failed.
             KeyboardInterrupt: the search was stopped before its end.
+            Terminated: the process was asked to end.
         """
+        from ..experiment.run import terminable
+        from ..search.crew import Crew
         from ..search.strategy import EvolutionStrategy
 
         quieten_libraries()
+        crew = Crew(self.ranks) if self.ranks.world_size > 1 else None
         strategy = EvolutionStrategy(
             self.searcher,
             output,
             retries=self.engine.retries,
             on_answer=self.report,
             racing=self.racing,
+            crew=crew,
         )
+        experiment = None
         if self.engine.engine == "sequential":
-            self._here(output, strategy, source)
+            with terminable():
+                self._here(output, strategy, crew)
         else:
-            self._as_trials(output, strategy, source)
+            experiment = self._as_trials(output, strategy)
+        self._tell_all()
         if not self.searcher.done:
+            require_room(output)
             raise KeyboardInterrupt
         assert strategy.folder is not None
-        return Searched(output, self.searcher, strategy.folder, len(source), self.racing)
+        kept = experiment if self.engine.keep_ui else None
+        files, count = strategy.folder, len(self.source)
+        return Searched(output, self.searcher, files, count, self.racing, experiment=kept)
 
-    def _here(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
+    def finished(self, output: Path) -> Searched:
+        """The complete search that a folder holds."""
+        files = SearchFolder(output, self.searcher)
+        self.ranks.on_main(files.resume)
+        self._tell_all()
+        return Searched(output, self.searcher, files, len(self.source), self.racing, fresh=False)
+
+    def _here(self, output: Path, strategy: EvolutionStrategy, crew: Crew | None) -> None:
         from ..experiment import run_experiment
+        from ..search.parts import PartEvaluator
 
-        decoded = self.images.decoded(self.header, "decode selection images", source)
-        assert self._supernet is not None
-        run_experiment(self._supernet, self.evaluation.evaluator(self.header, decoded), strategy, output)
+        progress, ranks = "decode selection images" if self.ranks.main else None, self.ranks
+        decoded = ranks.agree(lambda: self.images.decoded(self.header, progress, self.source))
+        evaluator, supernet = self.evaluation.evaluator(self.header, decoded), self._supernet
+        assert supernet is not None
+        if crew is None:
+            run_experiment(supernet, evaluator, strategy, output)
+            return
+        crew.require_same(supernet, decoded)
+        if ranks.main:
+            with crew.ended():
+                run_experiment(supernet, evaluator, strategy, output)
+        else:
+            crew.serve(PartEvaluator(supernet, evaluator, self.racing, self.searcher.seed))
 
-    def _as_trials(self, output: Path, strategy: EvolutionStrategy, source: ImageSource) -> None:
+    def _tell_all(self) -> None:
+        """Let every rank know what the main one has found."""
+        searcher = self.searcher
+        known = searcher.state_dict(), [entry.details for entry in searcher.ledger]
+        state, details = self.ranks.on_main(lambda: known)
+        if not self.ranks.main:
+            searcher.load_state_dict(state)
+            for entry, found in zip(searcher.ledger, details):
+                entry.details = found
+
+    def _as_trials(self, output: Path, strategy: EvolutionStrategy) -> NasExperiment:
         import torch
 
         from ..devices import pick_device
@@ -360,7 +345,7 @@ class Search:
 
         images, evaluation, engine = self.images, self.evaluation, self.engine
         if images.store != "none":  # so that the trials find them
-            images.decoded(self.header, "decode selection images", source)
+            images.decoded(self.header, "decode selection images", self.source)
         # a trial gets the model space as its constructor's arguments, and a path is the smallest of them
         space = output / SPACE_FILE
         self.header.space.to_yaml(space)
@@ -379,7 +364,7 @@ class Search:
         )
         on_gpu = pick_device(evaluation.device).type == "cuda"
         _logger.info("Web UI: http://localhost:%d", engine.port)
-        run_trials(
+        return run_trials(
             AutoFormer(str(space.resolve())),
             evaluator,
             strategy,
@@ -389,4 +374,6 @@ class Search:
             concurrency=engine.concurrency,
             gpus=torch.cuda.device_count() if on_gpu else 0,
             name=f"search {self.header.space.name}",
+            tuner=f"AutoFormer {type(self.searcher).__name__}",
+            keep_ui=engine.keep_ui,
         )

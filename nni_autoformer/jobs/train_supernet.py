@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..data.data_set import DataSet, Loading
+from ..experiment import current_trial
 from ..space import SearchSpace
 from ..training.ranks import Ranks
-from ..training.recipe import Recipe
+from ..training.recipe import Recipe, recipe_values
 from ..training.upkeep import Upkeep
 from .preparation import SUPERNET_FILE, TrainJob, device_of
 from .reads import ImagesRead, Reads, files_among, files_read, open_splits
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
     from ..checkpoints import Header
     from ..data import DataSplits
     from ..model import AutoFormer
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 @dataclass(frozen=True)
@@ -108,19 +112,21 @@ def train(
     data, place = DataSet.of(data), place_of(output)
     resolved = resolved_recipe(space, "train", data, recipe, changes)
     ranks = Ranks.current()
-    splits = open_splits(data, space.model.in_chans, ranks)
     target = device_of(device, ranks)
     with ranks.connected(cuda=target.type == "cuda"):
-        job = TrainJob.prepare(
-            space,
-            resolved,
-            splits,
-            data.dataset,
-            selection,
-            target,
-            loading=loading.arguments(data.workers, len(splits.train)),
-            upkeep=upkeep,
-            ranks=ranks,
+        splits = ranks.agree(lambda: open_splits(data, space.model.in_chans, ranks), one_first=True)
+        job = ranks.agree(
+            lambda: TrainJob.prepare(
+                space,
+                resolved,
+                splits,
+                data.dataset,
+                selection,
+                target,
+                loading=loading.arguments(data.workers, len(splits.train)),
+                upkeep=upkeep,
+                ranks=ranks,
+            )
         )
         config = {
             "dataset": data.dataset,
@@ -134,7 +140,11 @@ def train(
         reads = training_reads(splits, job, selection)
         folder = RunFolder(place, "train", config, reads, inputs)
         fresh = run_once(folder, ranks, lambda: job.run(place), resume=resume, overwrite=overwrite)
-    return TrainedSupernet(place, place / SUPERNET_FILE, fresh)
+    trained = TrainedSupernet(place, place / SUPERNET_FILE, fresh)
+    if not fresh and (trial := current_trial()) is not None and (found := trained.accuracies):
+        # NNI was stopped before it knew that the trial has ended
+        trial.report_final({"default": sum(found.values()) / len(found), **found})
+    return trained
 
 
 def training_reads(splits: DataSplits, job: TrainJob, selection: str | None) -> dict[str, Reads]:
@@ -172,5 +182,13 @@ def resolved_recipe(
         ConfigError: a value is out of its range, or not for this command.
     """
     if isinstance(recipe, Recipe):
-        return recipe.changed(**changes)
-    return Recipe.for_run(space, task, data.dataset, recipe, **changes)
+        resolved, wanted = recipe.changed(**changes), recipe.warmup_epochs
+    else:
+        resolved = Recipe.for_run(space, task, data.dataset, recipe, **changes)
+        wanted = None if recipe is None else recipe_values(recipe).get("warmup_epochs")
+    if "warmup_epochs" not in changes and wanted not in (None, resolved.warmup_epochs):
+        _logger.info(
+            f"--warmup-epochs is {resolved.warmup_epochs} in place of the recipe's {wanted}, in proportion "
+            f"to --epochs {resolved.epochs}."
+        )
+    return resolved

@@ -17,7 +17,8 @@ from .evaluate import Tested, evaluated, images_of
 from .preparation import SUPERNET_FILE, TrainJob, device_of
 from .reads import open_splits
 from .run_folder import RunFolder, place_of, run_once
-from .search_supernet import Search, Searched, write_report
+from .search_supernet import Search
+from .searched import Searched, write_report
 
 SELECTION = "24-per-class"
 """A fifth of the training images; fewer, and the best of many candidates is mostly a lucky one."""
@@ -82,7 +83,7 @@ def demo(
         seed=seed,
     )
     config = EvolutionConfig(
-        population_size=40, num_mutations=20, num_crossovers=20, generations=5, seed=seed
+        population_size=40, num_parents=10, num_mutations=20, num_crossovers=20, generations=5, seed=seed
     )
     evolution, evaluation = Evolution(space, LIMITS, config), Evaluation(device=device)
     splits = open_splits(data, space.model.in_chans)
@@ -93,8 +94,8 @@ def demo(
         job.run(place)
         images = images_of(place / SUPERNET_FILE, data, evaluation, "selection", None, store="none")
         trained = Checkpoint(place / SUPERNET_FILE)
-        search = Search(trained, images, evolution, evaluation)
-        searched = search.into(place, images.of(trained.header, splits))
+        search = Search(trained, images, images.of(trained.header, splits), evolution, evaluation)
+        searched = search.into(place)
         test_images, best = replace(images, split="test"), searched.best.architecture
         tested = evaluated(trained, test_images, best, evaluation)
         more = [

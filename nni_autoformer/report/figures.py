@@ -173,7 +173,8 @@ def draw_comparison(
                 axes.plot([], [], color=color, marker="o", markersize=7, label=_writable(entry.label))
             else:
                 drawn.append(_cloud(axes, entry, known, against, color))
-        _name_axes(axes, against, "", bool(peers))
+        # only the published ones are known to be on ImageNet
+        _name_axes(axes, against, "", imagenet=bool(peers) and not series)
         axes.set_title(_writable(title))
         axes.margins(x=0.1, y=0.08)
         if log:

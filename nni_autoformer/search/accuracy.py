@@ -35,6 +35,40 @@ class Accuracy:
     images: int
 
 
+@dataclass(frozen=True)
+class Counts:
+    """Numbers of images; those of several processes add up.
+
+    Attributes:
+        first, five: the class is the first, or among the first five.
+        finite: the logits are finite numbers.
+        images: how many were evaluated.
+    """
+
+    first: int = 0
+    five: int = 0
+    finite: int = 0
+    images: int = 0
+
+    def __add__(self, other: Counts) -> Counts:
+        return Counts(
+            self.first + other.first,
+            self.five + other.five,
+            self.finite + other.finite,
+            self.images + other.images,
+        )
+
+    def accuracy(self, precision: str) -> Accuracy:
+        """The accuracy.
+
+        Raises:
+            NoAccuracy: the network's logits are not finite.
+        """
+        if self.finite < self.images:
+            raise NoAccuracy(no_accuracy("the network's", precision))
+        return Accuracy(100 * self.first / self.images, 100 * self.five / self.images, self.images)
+
+
 def measure(
     network: Callable[[Tensor], Tensor],
     images: DecodedImages,
@@ -46,6 +80,29 @@ def measure(
     precision: str = "fp32",
     on_batch: Callable[[int, Callable[[], float]], Any] | None = None,
 ) -> Accuracy:
+    """The accuracy of a network on all images.
+
+    Args:
+        network, images, mean, std, batch_size, device, precision, on_batch: as for `count`.
+
+    Raises:
+        ConfigError: as `count`; the network's logits are not finite, so it has no accuracy.
+    """
+    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "on_batch": on_batch}
+    return count(network, images, mean, std, precision=precision, **how).accuracy(precision)
+
+
+def count(
+    network: Callable[[Tensor], Tensor],
+    images: DecodedImages,
+    mean: Sequence[float],
+    std: Sequence[float],
+    *,
+    batch_size: int | Batches = PLAIN,
+    device: torch.device | str = "cpu",
+    precision: str = "fp32",
+    on_batch: Callable[[int, Callable[[], float]], Any] | None = None,
+) -> Counts:
     """Evaluate a network on all images.
 
     Args:
@@ -60,12 +117,12 @@ def measure(
             were right so far; calling that waits for the device.
 
     Raises:
-        NoAccuracy: the network's logits are not finite.
+        ConfigError: the memory is too small for the batch size.
     """
     device = torch.device(device)
     dtype = AUTOCAST[precision]
     # counted on the device: reading a number back for every batch would make it wait
-    first, five, finite = counts = torch.zeros(3, dtype=torch.int64, device=device)
+    first, five, finite = found = torch.zeros(3, dtype=torch.int64, device=device)
 
     def step(start: int, end: int) -> None:
         batch = images.images[start:end].to(device, non_blocking=True)
@@ -81,10 +138,8 @@ def measure(
     batches = batch_size if isinstance(batch_size, Batches) else Batches(batch_size)
     with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
         batches.run(step, 0, total)
-    right, among_five, told = counts.tolist()
-    if told < total:
-        raise NoAccuracy(no_accuracy("the network's", precision))
-    return Accuracy(100 * right / total, 100 * among_five / total, total)
+    right, among_five, told = found.tolist()
+    return Counts(right, among_five, told, total)
 
 
 def are_finite(logits: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from ..errors import ConfigError
@@ -10,6 +11,8 @@ from .evolution import Evolution, EvolutionConfig
 from .generational import GenerationalSearch
 from .limits import Limits
 from .random_search import RandomConfig, RandomSearch
+
+_logger = logging.getLogger("nni_autoformer")
 
 SEARCHERS: dict[str, type[GenerationalSearch[Any]]] = {
     searcher.algorithm: searcher for searcher in (Evolution, RandomSearch)
@@ -33,6 +36,17 @@ def searcher_with(
         if type(configuration) is searcher.configuration:
             return searcher(space, limits, configuration)
     raise ConfigError(f"{configuration!r} configures none of the algorithms {', '.join(SEARCHERS)}.")
+
+
+def tell_setting(searcher: GenerationalSearch[Any]) -> None:
+    """Say what a search was told that the user has not: counts in proportion to the population, and limits
+    that leave nothing out.
+    """
+    config = searcher.config
+    if isinstance(config, EvolutionConfig) and config.population_size != EvolutionConfig().population_size:
+        _logger.info(f"The evolution has {config.told}.")
+    for sentence in searcher.limits.idle(searcher.space):
+        _logger.warning(sentence)
 
 
 def algorithm_of(name: str, source: str = "--algorithm") -> type[GenerationalSearch[Any]]:

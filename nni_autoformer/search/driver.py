@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..architecture import Architecture
+from ..complexity import COSTS
 from ..config import shown
 from ..errors import ConfigError
 from .folder import IMAGES_CHECKSUM, SearchFolder
@@ -115,7 +116,10 @@ class SearchDriver:
                 "there and resume, or begin a new search."
             )
         details.pop(IMAGES_CHECKSUM, None)
-        accuracy, kept = _number(details.pop("default", None)), _plain(details)
+        accuracy = _number(details.pop("default", None))
+        kept = _plain({name: value for name, value in details.items() if name not in OF_THE_ARCHITECTURE})
+        if "top5" in kept:  # a trial reports its accuracy once, the candidates' file has it beside top-5 too
+            kept = {"top1": accuracy, **kept}
         if accuracy is None:
             _logger.warning(
                 "Candidate %d is given up: its result is %s, and it should be a finite number.",
@@ -196,6 +200,10 @@ class SearchDriver:
             f"every trial has failed ({self.ledger.failed} candidates, {1 + self.retries} times each); "
             f"the first one's error: {trial_error or 'it left none'}"
         )
+
+
+OF_THE_ARCHITECTURE = {f"{cost.name} ({cost.unit})" for cost in COSTS.values()}
+"""What a trial reports for the web UI, see `measured_costs`, and what is known without it."""
 
 
 def _number(value: Any) -> float | None:

@@ -10,6 +10,7 @@ from ..config import Check, one_of, require_ranges, setting
 if TYPE_CHECKING:
     from ..checkpoints import Header
     from ..data import DecodedImages
+    from ..training.ranks import Ranks
     from .batch_size import BatchSize
     from .evaluator import SubnetEvaluator
 
@@ -65,9 +66,15 @@ class Evaluation:
 
         pick_device(self.device)
 
-    def on(self, device: str) -> Evaluation:
-        """The same on another device."""
-        return replace(self, device=device)
+    def of_rank(self, ranks: Ranks) -> Evaluation:
+        """The same on the device of this process: of 'auto' and 'cuda' the machine's GPU with the process's
+        number.
+        """
+        import torch
+
+        if ranks.world_size == 1 or self.device not in ("auto", "cuda") or not torch.cuda.is_available():
+            return self
+        return replace(self, device=f"cuda:{ranks.local_rank % torch.cuda.device_count()}")
 
     def evaluator(self, header: Header, images: DecodedImages) -> SubnetEvaluator:
         """The evaluator of a checkpoint's subnets.

@@ -24,6 +24,9 @@ __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
 
 GROUP = "evolution"
 
+PUBLISHED_POPULATION, PUBLISHED_PARENTS, PUBLISHED_CHILDREN = 50, 10, 25
+"""Candidates, parents, and mutations as crossovers, of a generation."""
+
 OPERATOR_DRAWS = 100
 """How often a mutation or a crossover tries for a new subnet within the limits before a random one takes its
 place.
@@ -34,17 +37,33 @@ place.
 class EvolutionConfig:
     """How the search runs; the defaults are the published ones: 20 generations of 50 are 1,000 candidates.
 
+    Parents, mutations and crossovers that are not given are as large a part of another `population_size` as
+    of the published 50; where only one of the last two is given, the other takes no more than it leaves.
     The published names of the two probabilities are m_prob and s_prob.
 
     Raises:
         ConfigError: a value is out of its range.
     """
 
-    population_size: int = setting(50, "candidates of a generation", at_least(1), GROUP, "N")
-    num_parents: int = setting(10, "best candidates so far, which mutate and cross", at_least(1), GROUP, "N")
-    num_mutations: int = setting(25, "mutations of a generation", at_least(0), GROUP, "N")
+    population_size: int = setting(
+        PUBLISHED_POPULATION, "candidates of a generation", at_least(1), GROUP, "N"
+    )
+    num_parents: int = setting(
+        None,
+        "best candidates so far, which mutate and cross (default a fifth of the population: 10 of 50)",
+        at_least(1),
+        GROUP,
+        "N",
+    )
+    num_mutations: int = setting(
+        None, "mutations of a generation (default half of the population: 25 of 50)", at_least(0), GROUP, "N"
+    )
     num_crossovers: int = setting(
-        25, "crossovers of a generation; random subnets fill it up", at_least(0), GROUP, "N"
+        None,
+        "crossovers of a generation (default half of the population: 25 of 50); random subnets fill it up",
+        at_least(0),
+        GROUP,
+        "N",
     )
     generations: int = setting(20, "generations, the first, random one included", at_least(1), GROUP, "N")
     gene_probability: float = setting(
@@ -56,12 +75,41 @@ class EvolutionConfig:
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
 
     def __post_init__(self) -> None:
+        for name, value in self._scaled().items():
+            object.__setattr__(self, name, value)
         require_ranges(self)
         if self.num_mutations + self.num_crossovers > self.population_size:
             raise ConfigError(
                 f"--num-mutations {self.num_mutations} and --num-crossovers {self.num_crossovers} are more "
                 f"than --population-size {self.population_size}."
             )
+
+    def _scaled(self) -> dict[str, int]:
+        """What was not given, in proportion to the population; a wrong population is found later."""
+        size = self.population_size if type(self.population_size) is int else PUBLISHED_POPULATION
+        counts = {}
+        if self.num_parents is None:
+            counts["num_parents"] = max(1, size * PUBLISHED_PARENTS // PUBLISHED_POPULATION)
+        children, pair = (
+            size * PUBLISHED_CHILDREN // PUBLISHED_POPULATION,
+            ("num_mutations", "num_crossovers"),
+        )
+        for name, other in (pair, pair[::-1]):
+            if getattr(self, name) is None:
+                taken = getattr(self, other)
+                left = size - taken if type(taken) is int else children
+                counts[name] = max(0, min(children, left))
+        return counts
+
+    @property
+    def told(self) -> str:
+        """What a generation is, in words."""
+        children = f"{self.num_mutations} mutations and {self.num_crossovers} crossovers"
+        others = self.population_size - self.num_mutations - self.num_crossovers
+        return (
+            f"{self.population_size} candidates a generation: {children} of the best {self.num_parents}, and "
+            f"{others} at random"
+        )
 
 
 class Evolution(GenerationalSearch[EvolutionConfig]):

@@ -140,7 +140,7 @@ class SearchFolder:
             f"{costs} (candidate {candidate.number})."
         )
         with told_when_full(self.folder / BEST_FILE):
-            candidate.architecture.to_yaml(self.folder / BEST_FILE, comment)
+            candidate.architecture.to_yaml(self.folder / BEST_FILE, comment, space.model.to_dict())
 
     def _row(self, entry: Entry) -> dict[str, Any]:
         candidate = entry.candidate

@@ -10,21 +10,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from tqdm.auto import tqdm
 
 from ..architecture import Architecture
-from ..data.pixels import normalise
-from ..devices import AUTOCAST
 from ..files import digest
 from ..model import AutoFormer
-from .accuracy import Accuracy, are_finite, named_right, no_accuracy
-from .batch_size import Batches
+from .accuracy import Accuracy, no_accuracy
 from .correctness import Correctness
+from .crew import Crew
 from .ledger import Status
-from .racing import Race, Racing, balanced_order
+from .parts import PartEvaluator
+from .racing import Race, Racing
 from .searcher import Searcher
-from .shared_forward import SharedForward, Slices
 
 if TYPE_CHECKING:
     from .evaluator import SubnetEvaluator
@@ -58,9 +55,9 @@ class Verdict:
 class Generations:
     """Evaluates the candidates of a search on a live supernet, a generation at a time.
 
-    A batch of images is read and normalised once for all candidates, and what these have in common is
-    computed once, see `SharedForward`. What is known of a generation is saved now and then, so a search that
-    is killed loses seconds, and ends as if it had not been.
+    All candidates are evaluated on a part of the images, see `PartEvaluator`, then on the next part. What is
+    known of a generation is saved now and then, so a search that is killed loses seconds, and ends as if it
+    had not been.
 
     Args:
         supernet: a trained supernet; is moved to the evaluator's device and set to evaluation mode.
@@ -70,6 +67,7 @@ class Generations:
         racing: stop candidates early; None evaluates each on all images.
         progress: show a bar per generation.
         contents: digests of supernet and images; outcomes on others are not read.
+        crew: the ranks that share the candidates; None evaluates all of them here.
     """
 
     def __init__(
@@ -81,15 +79,13 @@ class Generations:
         racing: Racing | None = None,
         progress: bool = True,
         contents: Mapping[str, str] | None = None,
+        crew: Crew | None = None,
     ) -> None:
         self.evaluator, self.searcher, self.racing = evaluator, searcher, racing
-        self._slices = Slices(supernet.to(evaluator.device).eval())
+        self._parts, self._crew = PartEvaluator(supernet, evaluator, racing, searcher.seed), crew
         self.path = None if folder is None else folder / OUTCOMES_FILE
         self.progress = progress
-        images, space, seed = evaluator.images, supernet.space, searcher.seed
-        self._order = (
-            None if racing is None else torch.from_numpy(balanced_order(images.targets.numpy(), seed))
-        )
+        images, seed = evaluator.images, searcher.seed
         self.outcomes = Correctness(
             len(images),
             {
@@ -102,9 +98,6 @@ class Generations:
         if self.path is not None:
             self.outcomes.load(self.path)
         self._saved = time.monotonic()
-        self._batches = Batches.of(
-            evaluator.batch_size, space.architecture("largest"), space.model, evaluator.device
-        )
 
     def evaluate(self, architectures: Sequence[Architecture]) -> list[Verdict]:
         """Evaluate candidates of one generation: all that it still has to evaluate.
@@ -116,7 +109,9 @@ class Generations:
         best = [] if self.racing is None else self.searcher.incumbents()
         self.outcomes.keep({*best, *told, *architectures})
         best_rows, rows = self.outcomes.rows(best), self.outcomes.rows(architectures)
-        self._slices.forget_unused()
+        self._parts.forget_unused()
+        if self._crew is not None:
+            self._crew.next_generation()
         self._finish(best_rows, "evaluate the best again")  # the folder may have lost them
         if len(self.outcomes.open_rows(rows)):
             if self.racing is None:
@@ -182,34 +177,22 @@ class Generations:
         for start in np.unique(seen[rows][seen[rows] < until]).tolist():
             together = rows[seen[rows] == start]
             architectures = [self.outcomes.architectures[row] for row in together]
-            subnets = SharedForward(self._slices, architectures)
+            size = self._parts.batch_size
             while start < until:
-                part = self._batches.size * -(-self.outcomes.images // (PARTS * self._batches.size))
-                stop = min(start + part, until)
-                self._evaluate(subnets, together, start, stop, bar)
+                stop = min(start + size * -(-self.outcomes.images // (PARTS * size)), until)
+                self._evaluate(architectures, together, start, stop, bar)
                 seen[together] = start = stop
                 if time.monotonic() > self._saved + SAVE_INTERVAL:
                     self._save()
 
-    def _evaluate(self, subnets: SharedForward, rows: np.ndarray, start: int, stop: int, bar: tqdm) -> None:
-        evaluator, images = self.evaluator, self.evaluator.images
-        device, dtype = evaluator.device, AUTOCAST[evaluator.precision]
-        # marked on the device, and read back once: reading for every batch would make it wait
-        marks = torch.zeros(3, len(rows), stop - start, dtype=torch.bool, device=device)
-
-        def step(first: int, end: int) -> None:
-            chosen = slice(first, end) if self._order is None else self._order[first:end]
-            batch = images.images[chosen].to(device, non_blocking=True)
-            targets = images.targets[chosen].to(device, non_blocking=True)
-            for number, logits in subnets.logits(normalise(batch, evaluator.mean, evaluator.std)):
-                named = named_right(logits, targets)
-                part = marks[:, number, first - start : end - start]
-                part[0], part[1], part[2] = named[:, 0], named.any(dim=-1), are_finite(logits)
-            bar.update((end - first) * len(rows))
-
-        with torch.inference_mode(), torch.autocast(device.type, dtype=dtype, enabled=dtype is not None):
-            self._batches.run(step, start, stop)
-        outcomes, (right, among_five, finite) = self.outcomes, marks.cpu().numpy()
+    def _evaluate(
+        self, architectures: Sequence[Architecture], rows: np.ndarray, start: int, stop: int, bar: tqdm
+    ) -> None:
+        if self._crew is None:
+            marks = self._parts.marks(architectures, start, stop, bar.update)
+        else:
+            marks = self._crew.marks(self._parts, architectures, start, stop, bar.update)
+        outcomes, (right, among_five, finite) = self.outcomes, marks
         outcomes.first[rows, start:stop], outcomes.five[rows, start:stop] = right, among_five
         outcomes.broken[rows] |= ~finite.all(axis=1)
 

@@ -7,13 +7,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import torch
+
 from ..checkpoints.header import Header
+from ..data.cache import DecodedImages
 from ..data.store import ImageStore, image_key
 from ..errors import ConfigError
 from ..files import digest, real_path
+from ..training.ranks import Ranks
 
 if TYPE_CHECKING:
-    from ..data import DataSplits, DecodedImages, ImageSource
+    from ..data import DataSplits, ImageSource
 
 _logger = logging.getLogger("nni_autoformer")
 
@@ -83,12 +87,7 @@ class EvaluationImages:
             ConfigError: as `source`; an image cannot be read; the header does not say how images are
                 normalised.
         """
-        run = header.run
-        if run.mean is None or run.std is None:
-            raise ConfigError(
-                f"{self.checkpoint}: the checkpoint's header does not say how images are normalised (mean, "
-                "std)."
-            )
+        self._require_normalised(header)
         if self.store == "none":
             return self._decode(header, source or self.source(header), progress)
         held_out = header.run.selection
@@ -114,10 +113,50 @@ class EvaluationImages:
             _logger.warning(f"Decoded images are kept in memory, not on disk: {error}.")
             return self._decode(header, source or self.source(header), progress)
 
+    def share(
+        self,
+        header: Header,
+        ranks: Ranks,
+        batch_size: int,
+        progress: str | None = None,
+        source: ImageSource | None = None,
+    ) -> DecodedImages:
+        """What one of several processes evaluates of the images: every so many-th batch, whole, so that each
+        image is among those that it is among when one process has all.
+
+        Args:
+            header: header of the checkpoint.
+            ranks: this process among the others.
+            batch_size: images per forward pass.
+            progress, source: as for `decoded`; several processes need the source.
+
+        Raises:
+            ConfigError: as `decoded`.
+        """
+        if ranks.world_size == 1:
+            return self.decoded(header, progress, source)
+        assert source is not None
+        self._require_normalised(header)
+        mine = _batches_of(len(source), ranks, batch_size)
+        if not mine:
+            return DecodedImages(torch.empty(0, dtype=torch.uint8), torch.empty(0, dtype=torch.int64))
+        if self.store == "none":
+            return self._decode(header, source.subset(mine), progress)
+        whole = self.decoded(header, progress, source)
+        names = [whole.identifiers[i] for i in mine]
+        return DecodedImages(whole.images[mine], whole.targets[mine], names)
+
     def _decode(self, header: Header, source: ImageSource, progress: str | None) -> DecodedImages:
         from ..data import decode
 
         return decode(source, self._transform(header), progress, self._workers(source))
+
+    def _require_normalised(self, header: Header) -> None:
+        if header.run.mean is None or header.run.std is None:
+            raise ConfigError(
+                f"{self.checkpoint}: the checkpoint's header does not say how images are normalised (mean, "
+                "std)."
+            )
 
     def _workers(self, source: ImageSource) -> int:
         from ..data import default_workers
@@ -145,6 +184,11 @@ class EvaluationImages:
             size=[model.in_chans, *model.img_size],
             **self._preparation(header),
         )
+
+
+def _batches_of(images: int, ranks: Ranks, batch_size: int) -> list[int]:
+    starts = range(ranks.rank * batch_size, images, ranks.world_size * batch_size)
+    return [i for start in starts for i in range(start, min(start + batch_size, images))]
 
 
 def selection_of(checkpoint: Path, header: Header, source: ImageSource, flag: str | None) -> ImageSource:

@@ -77,18 +77,39 @@ class Limits(Mapping[str, Range]):
             if low is not None and high is not None and low > high:
                 raise ConfigError(f"--min-{name} {low:g} is above --max-{name} {high:g}.")
             smallest, largest = cost.range(space)
-            spans = (
-                f"the subnets of '{space.name}' have {smallest / cost.scale:.6g} to "
-                f"{largest / cost.scale:.6g} {cost.unit} {cost.title}"
-            )
+            spans = _spans(cost, space)
             if high is not None and _exact(high, cost) < smallest:
                 raise ConfigError(f"--max-{name} {high:g}: no subnet meets this limit; {spans}.")
             if low is not None and _exact(low, cost) > largest:
                 raise ConfigError(f"--min-{name} {low:g}: no subnet meets this limit; {spans}.")
 
+    def idle(self, space: SearchSpace) -> list[str]:
+        """A sentence for each limit that excludes no subnet of a space, as one in another unit does."""
+        sentences = []
+        for name, (low, high) in self._ranges.items():
+            cost = COSTS[name]
+            smallest, largest = cost.range(space)
+            for side, limit, excludes in (
+                ("min", low, low is not None and _exact(low, cost) > smallest),
+                ("max", high, high is not None and _exact(high, cost) < largest),
+            ):
+                if limit is None or excludes:
+                    continue
+                sentences.append(
+                    f"--{side}-{name} {limit:.15g} excludes no subnet: {_spans(cost, space)}. The limit is "
+                    f"in {cost.unit} ({cost.scale:,})."
+                )
+        return sentences
+
     def to_dict(self) -> dict[str, float | None]:
         """As plain values by limit, for JSON."""
         return {f"{side}_{name}": value for name in self for side, value in zip(("min", "max"), self[name])}
+
+
+def _spans(cost: Cost, space: SearchSpace) -> str:
+    """What the subnets of a space cost, in words."""
+    smallest, largest = (f"{count / cost.scale:.6g}" for count in cost.range(space))
+    return f"the subnets of '{space.name}' have {smallest} to {largest} {cost.unit} {cost.title}"
 
 
 def _exact(limit: float, cost: Cost) -> Decimal:

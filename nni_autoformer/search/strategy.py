@@ -25,6 +25,7 @@ from ..errors import ConfigError
 from ..experiment import fixes
 from ..experiment.manager import Manager
 from ..model import AutoFormer
+from .crew import Crew
 from .digests import digest_of_images, digest_of_weights
 from .driver import RETRIES, SearchDriver
 from .engine import GenerationEngine, StoppedEarly
@@ -78,6 +79,8 @@ class EvolutionStrategy(Strategy):
             and a `SubnetEvaluator`. None evaluates all on all images.
         contents: digests of what candidates are evaluated with, see `SearchFolder`; where they are evaluated
             in this process, those of weights and images are taken of themselves.
+        crew: the ranks that share the candidates of a generation, on a supernet with a `SubnetEvaluator`;
+            None for this process alone.
 
     Attributes:
         evolution: the search algorithm.
@@ -92,12 +95,14 @@ class EvolutionStrategy(Strategy):
         on_answer: Callable[[Any], Any] | None = None,
         racing: Racing | None = None,
         contents: Mapping[str, str] | None = None,
+        crew: Crew | None = None,
     ) -> None:
         super().__init__()
         fixes.apply()
         self.evolution = evolution
         self.driver = SearchDriver(evolution, folder, retries, on_answer, contents=contents)
         self.racing = racing
+        self.crew = crew
         self._progress = progress
         self._running: dict[int, tuple[ExecutableModelSpace, Candidate]] = {}
         self._ended: set[int] = set()  # models whose trial has ended well, before its result was there
@@ -140,7 +145,7 @@ class EvolutionStrategy(Strategy):
             contents["images"] = digest_of_images(evaluator.images)
             contents["supernet"] = digest_of_weights(supernet)
         generations = Generations(
-            supernet, evaluator, self.evolution, folder, self.racing, self._progress, contents
+            supernet, evaluator, self.evolution, folder, self.racing, self._progress, contents, self.crew
         )
         return GenerationEngine(engine, generations)
 

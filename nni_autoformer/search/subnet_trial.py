@@ -7,20 +7,24 @@ that imports is most of its cost.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from tqdm.auto import tqdm
 
 from ..architecture import Architecture
 from ..checkpoints import Checkpoint
-from ..complexity import costs_of
+from ..complexity import measured_costs
 from ..devices import pick_device
-from ..space import SearchSpace
-from .accuracy import Accuracy, measure
+from ..space import ModelConfig, SearchSpace
+from ..training.ranks import Ranks
+from .accuracy import Accuracy, Counts, count
 from .batch_size import Batches, BatchSize
 from .folder import IMAGES_CHECKSUM
 from .images import EvaluationImages
+
+if TYPE_CHECKING:
+    from ..checkpoints import Header
+    from ..data.cache import DecodedImages
 
 REPORTS = 10
 """About how many points the curve of a trial has."""
@@ -37,6 +41,7 @@ def evaluate_subnet(
     on_progress: Callable[[float], Any] | None = None,
     progress: bool = False,
     checkpoint: Checkpoint | None = None,
+    ranks: Ranks = Ranks(),
 ) -> dict[str, Any]:
     """Evaluate one subnet of a checkpoint.
 
@@ -50,33 +55,36 @@ def evaluate_subnet(
         on_progress: called about ten times with the accuracy so far, in percent.
         progress: show progress bars.
         checkpoint: the checkpoint, where the caller has opened it already.
+        ranks: this process among those that share the images.
 
     Returns:
-        What a trial reports: 'default', which is top-1 in percent, 'top1', 'top5', 'images', 'params', 'macs'
-        and 'images_checksum', by which a search knows that its trials see the same images.
+        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', the
+        costs, 'params (M)' and 'macs (G)', and of one process 'images_checksum', by which a search knows that
+        its trials see the same images.
 
     Raises:
         ConfigError: the checkpoint or the images cannot be used.
     """
     checkpoint = checkpoint or Checkpoint(images.checkpoint, space)
-    subnet, header = checkpoint.subnet(architecture), checkpoint.header
-    decoded = images.decoded(header, f"decode {images.split} images" if progress else None)
-    target = pick_device(device)
-    seen, step = 0, -(-len(decoded) // REPORTS)
+    subnet, header = ranks.agree(lambda: checkpoint.subnet(architecture)), checkpoint.header
+    target, several = pick_device(device), ranks.world_size > 1
+    batches = Batches.of(batch_size, architecture, header.space.model, target)
+    decoded = _share(images, header, ranks, batches, f"decode {images.split} images" if progress else None)
+    seen, step = 0, max(1, -(-len(decoded) // REPORTS))
 
-    def on_batch(count: int, right: Callable[[], float]) -> None:
+    def on_batch(images_of_batch: int, right: Callable[[], float]) -> None:
         nonlocal seen
-        bar.update(count)
-        before, seen = seen, seen + count
+        bar.update(images_of_batch)
+        before, seen = seen, seen + images_of_batch
         # reading the count makes a GPU wait, so only now and then
         if on_progress is not None and (before // step < seen // step or seen == len(decoded)):
             on_progress(100 * right() / seen)
 
-    batches = Batches.of(batch_size, architecture, header.space.model, target)
-    if on_progress is not None:
+    if on_progress is not None and not several:
         batches.size = min(batches.size, step)
-    with tqdm(total=len(decoded), desc="test", unit="image", disable=not progress) as bar:
-        accuracy: Accuracy = measure(
+
+    def evaluated() -> Counts:
+        return count(
             subnet.to(target).eval(),
             decoded,
             header.run.mean or (),
@@ -86,5 +94,27 @@ def evaluate_subnet(
             precision=precision,
             on_batch=on_batch,
         )
-    costs = costs_of(architecture, header.space.model)
-    return {"default": accuracy.top1, **asdict(accuracy), **costs, IMAGES_CHECKSUM: decoded.checksum()}
+
+    name = f"test, process 1 of {ranks.world_size}" if several else "test"
+    with tqdm(total=len(decoded), desc=name, unit="image", disable=not progress) as bar:
+        counts = sum(ranks.gathered(ranks.agree(evaluated)), Counts())
+    accuracy = ranks.agree(lambda: counts.accuracy(precision))
+    metric = trial_metric(accuracy, architecture, header.space.model)
+    return metric if several else metric | {IMAGES_CHECKSUM: decoded.checksum()}
+
+
+def _share(
+    images: EvaluationImages, header: Header, ranks: Ranks, batches: Batches, progress: str | None
+) -> DecodedImages:
+    """What this rank evaluates of the images, in batches that are the same for all."""
+    source = None
+    if ranks.world_size > 1:
+        source = ranks.agree(lambda: images.source(header), one_first=True)
+        batches.size = ranks.gathered(batches.size)[0]  # the free memory of another GPU may be less
+    return ranks.agree(lambda: images.share(header, ranks, batches.size, progress, source))
+
+
+def trial_metric(accuracy: Accuracy, architecture: Architecture, model: ModelConfig) -> dict[str, Any]:
+    """What a trial reports of a subnet; NNI charts the value under 'default'."""
+    costs = measured_costs(architecture, model)
+    return {"default": accuracy.top1, "top5": accuracy.top5, "images": accuracy.images, **costs}

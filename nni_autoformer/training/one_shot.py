@@ -10,6 +10,7 @@ from nni.nas.evaluator.pytorch import LightningModule
 from nni.nas.oneshot.pytorch.strategy import RandomOneShot
 
 from ..architecture import Architecture
+from ..experiment import fixes
 from ..model import AutoFormer, entangle
 from .supernet import SamplingOf, SupernetModule
 
@@ -38,6 +39,7 @@ class SupernetTraining(RandomOneShot):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        fixes.apply()
         self.seed = seed
         self._subnets = subnets
         self._sampling_of = sampling_of

@@ -126,8 +126,8 @@ class Progress(TQDMProgressBar):
             if teacher is not None:
                 passes = trainer.accumulate_grad_batches
                 numbers["teacher_share_of_time"] = min(1.0, teacher.seconds * passes / seconds)
-            if trainer.logger is not None:
-                trainer.logger.log_metrics(numbers, step=trainer.global_step)
+            for logger in trainer.loggers:
+                logger.log_metrics(numbers, step=trainer.global_step)
             self._shown = {
                 "img/s": f"{numbers['images_per_second']:.0f}",
                 "GiB": f"{numbers['memory_gib']:.1f}",

@@ -1,4 +1,4 @@
-"""This process among those of a training, as torchrun has started them."""
+"""This process among those of a run, as torchrun has started them."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import time
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from ..errors import ConfigError
+from .exchange import Exchange
 
 _logger = logging.getLogger("nni_autoformer")
 
@@ -29,7 +30,8 @@ class Ranks:
     Attributes:
         rank, world_size: number of this process, and how many there are.
         local_rank, local_world_size: the same among the processes of this machine.
-        restarts: how often torchrun has started the training anew after a failure.
+        restarts: how often torchrun has started the run anew after a failure.
+        exchange: what the ranks talk through while they are connected; None for one process.
     """
 
     rank: int = 0
@@ -37,6 +39,7 @@ class Ranks:
     local_rank: int = 0
     local_world_size: int = 1
     restarts: int = 0
+    exchange: Exchange | None = field(default=None, init=False, repr=False, compare=False)
 
     @classmethod
     def current(cls, environment: Mapping[str, str] = os.environ) -> Ranks:
@@ -73,20 +76,26 @@ class Ranks:
             return
         import torch
         from torch import distributed
+        from torch.distributed import PrefixStore
 
         if cuda:
             torch.cuda.set_device(self.local_rank)
         store, rank, world_size = next(distributed.rendezvous("env://", timeout=PATIENCE))
+        store = self._store_of_this_attempt(store)
         distributed.init_process_group(
             "cpu:gloo,cuda:nccl" if cuda else "gloo",
-            store=self._store_of_this_attempt(store),
+            store=store,
             rank=rank,
             world_size=world_size,
             timeout=PATIENCE,
         )
+        exchange = Exchange(PrefixStore("exchange", store), rank, world_size)
+        object.__setattr__(self, "exchange", exchange)
         try:
-            yield
+            with exchange.alive():
+                yield
         finally:
+            object.__setattr__(self, "exchange", None)
             distributed.destroy_process_group()
 
     def _store_of_this_attempt(self, store: Any) -> Any:
@@ -121,16 +130,38 @@ class Ranks:
             time.sleep(0.05)
         return PrefixStore(name, store)
 
-    def main_first(self, action: Callable[[], T]) -> T:
-        """Let every process act, the main one before the others, so that a mistake of the user's is told
-        once.
+    def gathered(self, value: T) -> list[T]:
+        """The values that all ranks give, which must be picklable, by rank."""
+        return [value] if self.exchange is None else self.exchange.gathered(value)
+
+    def agree(self, action: Callable[[], T], one_first: bool = False) -> T:
+        """Let every rank act; where one of them cannot, none goes on.
+
+        Args:
+            action: what each rank does; must not wait for another one.
+            one_first: one process of each machine acts before the others, as where it may download something.
 
         Raises:
-            ConfigError: as `on_main`.
+            ConfigError: an action did; of several ranks the first tells its sentence, for the others `told`
+                is set.
         """
+        if self.world_size == 1:
+            return action()
         results: list[T] = []
-        self.on_main(lambda: results.append(action()))
-        return results[0] if results else action()
+        for turn in (self.local_rank == 0, self.local_rank > 0) if one_first else (True,):
+            error = None
+            if turn:
+                try:
+                    results.append(action())
+                except ConfigError as caught:
+                    error = caught
+            sentences = self.gathered(None if error is None else str(error))
+            failed = [rank for rank, sentence in enumerate(sentences) if sentence is not None]
+            if error is not None and failed[0] == self.rank:
+                raise error
+            if failed:
+                raise told(sentences[failed[0]])
+        return results[0]
 
     def on_main(self, action: Callable[[], T]) -> T:
         """Let the main process act and give every rank the result, which must be picklable.
@@ -138,21 +169,13 @@ class Ranks:
         Raises:
             ConfigError: the action did; on the other ranks with `told` set, so that one of them prints it.
         """
-        if self.world_size == 1:
-            return action()
-        from torch import distributed
+        results: list[T] = []
+        self.agree(lambda: results.append(action()) if self.main else None)
+        return self.gathered(results[0] if results else None)[0]  # type: ignore[return-value]
 
-        answer: list[Any] = [None, None]
-        if self.main:
-            try:
-                answer[0] = action()
-            except ConfigError as error:
-                answer[1] = str(error)
-                distributed.broadcast_object_list(answer)
-                raise
-        distributed.broadcast_object_list(answer)
-        if answer[1] is not None:
-            told = ConfigError(answer[1])
-            told.told = True
-            raise told
-        return answer[0]
+
+def told(sentence: str | None) -> ConfigError:
+    """The error of a rank whose sentence another rank prints."""
+    error = ConfigError(sentence)
+    error.told = True
+    return error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -210,15 +211,18 @@ class Recipe:
         Raises:
             ConfigError: a value is out of its range.
         """
-        name, small = TASKS[task]
-        if max(space.model.img_size) <= SMALL_IMAGE:
-            defaults = small
-        else:
-            defaults = {} if name is None else recipe_values(name)
+        defaults = cls._defaults(space, task)
         values = {**defaults, **changes}
         if "warmup_epochs" in defaults and "warmup_epochs" not in changes:  # epochs may be fewer
             values["warmup_epochs"] = min(defaults["warmup_epochs"], values["epochs"] // 5)
         return cls(**values)
+
+    @staticmethod
+    def _defaults(space: SearchSpace, task: str) -> dict[str, Any]:
+        name, small = TASKS[task]
+        if max(space.model.img_size) <= SMALL_IMAGE:
+            return small
+        return {} if name is None else recipe_values(name)
 
     @classmethod
     def for_run(
@@ -256,6 +260,9 @@ class Recipe:
             raise ConfigError(
                 f"'{unknown[0]}' is no value of a recipe; known are {', '.join(settings_of(cls))}."
             )
+        before = {"epochs": cls.epochs, **cls._defaults(space, task), **values}
+        if "warmup_epochs" in values:
+            changes = {**_shorter_warmup(before, changes), **changes}
         return cls.for_space(space, task, **{**DATA_SETS.get(dataset or "", {}), **values, **changes})
 
     def __post_init__(self) -> None:
@@ -299,12 +306,28 @@ class Recipe:
         write_text(path, yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
 
     def changed(self, **changes: Any) -> Recipe:
-        """With other values.
+        """With other values; fewer epochs shorten the warm-up in proportion, unless it is given.
 
         Raises:
             ConfigError: a value is out of its range.
         """
-        return replace(self, **changes)
+        return replace(self, **{**_shorter_warmup(asdict(self), changes), **changes})
+
+
+def _shorter_warmup(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The warm-up that goes along with fewer epochs, by its name; nothing where it is given, or stays.
+
+    Args:
+        before: values of a recipe, which may be wrong yet.
+        changes: values that take their place.
+    """
+    values: tuple[Any, ...] = before.get("warmup_epochs"), before.get("epochs"), changes.get("epochs")
+    if "warmup_epochs" in changes or not all(type(value) is int for value in values):
+        return {}  # values of another kind are an error later
+    warmup, epochs, fewer = values
+    if fewer >= epochs:
+        return {}
+    return {"warmup_epochs": warmup * fewer // epochs}
 
 
 def recipe_values(name_or_path: str | Path) -> dict[str, Any]:

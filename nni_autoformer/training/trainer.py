@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from nni.nas.evaluator.pytorch import DataLoader, Lightning, Trainer
-from pytorch_lightning.loggers import TensorBoardLogger
+from pytorch_lightning.plugins.environments import LightningEnvironment, TorchElasticEnvironment
 from torch import nn
 from torch.utils.data import TensorDataset
 
@@ -23,6 +23,7 @@ from ..model import AutoFormer
 from ..nn.subnet import Subnet
 from ..space import ModelConfig, SearchSpace
 from .ema import MovingAverage
+from .loggers import open_loggers
 from .module import ImageClassification, PlainClassification
 from .one_shot import SupernetTraining
 from .progress import Progress
@@ -154,14 +155,15 @@ class Training:
             devices=alone if ranks.world_size == 1 else ranks.local_world_size,
             num_nodes=ranks.nodes,
             strategy="auto" if ranks.world_size == 1 else self._strategy(plain),
+            # what SLURM says of its tasks is not about the processes of a run, which torchrun starts
+            plugins=[LightningEnvironment() if ranks.world_size == 1 else TorchElasticEnvironment()],
             precision=PRECISIONS[recipe.precision],
             accumulate_grad_batches=recipe.grad_accum_steps,
             gradient_clip_val=recipe.clip_grad,
             check_val_every_n_epoch=recipe.val_interval,
             num_sanity_val_steps=0,
-            # the events that a resumed run writes again take the place of the earlier ones
-            logger=TensorBoardLogger(
-                logs.parent, name=logs.name, version="", purge_step=self._point.step if self._state else None
+            logger=open_loggers(
+                self.upkeep.logger, self.output, recipe, logs, self._point.step if self._state else None
             ),
             log_every_n_steps=10,
             callbacks=callbacks,

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..config import NOT_NEGATIVE, at_least, one_of, require_ranges, setting
+from ..config import NOT_NEGATIVE, Check, at_least, one_of, require_ranges, setting
 
 GROUP = "upkeep (a resume may change it)"
+
+LOGGERS = ("tensorboard", "csv", "wandb", "mlflow")
+"""Lightning's loggers that a training can write its curves with."""
+
+
+def _are_loggers(text: str) -> bool:
+    names = text.split(",")
+    return text == "none" or (len(set(names)) == len(names) and set(names) <= set(LOGGERS))
 
 
 @dataclass(frozen=True)
@@ -37,6 +45,16 @@ class Upkeep:
         at_least(1),
         GROUP,
         "STEPS",
+    )
+
+    logger: str = setting(
+        "tensorboard",
+        f"where the curves go beside metrics.csv: one or several of {', '.join(LOGGERS)}, with commas "
+        "between (default tensorboard), or none; wandb and mlflow are extras to install, and read their own "
+        "environment variables",
+        Check(_are_loggers, f"none, or one or several of {', '.join(LOGGERS)} with commas between"),
+        GROUP,
+        "NAMES",
     )
 
     def __post_init__(self) -> None:

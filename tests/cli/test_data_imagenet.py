@@ -308,5 +308,8 @@ def test_missing_folders_are_named(imagenet, tmp_path, capsys):
     for path in imagenet.glob("val/*"):
         path.unlink()
     (imagenet / "val").rmdir()
-    assert run("imagenet", "--root", imagenet) == 0
-    assert "val/ is missing." in capsys.readouterr().out
+    for dry_run in ((), ("--dry-run",)):
+        assert run("imagenet", "--root", imagenet, *dry_run) == 2
+        printed = capsys.readouterr()
+        assert "val/ is missing." in printed.out and "train/" in printed.out
+        assert "val/ is missing; ILSVRC2012_img_val.tar is unpacked there." in printed.err

@@ -32,6 +32,7 @@ def test_a_search_of_selection_images_beside_tests_is_remarked(toy, tmp_path, ca
     assert main(["plot", f"{tmp_path}/search", "--peers", "--log", "--output", f"{tmp_path}/a.png"]) == 0
     printed = capsys.readouterr().out
     assert "selection images" in printed and "not the same measure" in printed
+    assert "The published accuracies are on ImageNet; compare search with them only if those are" in printed
     assert (tmp_path / "a.png").read_bytes().startswith(b"\x89PNG")
 
 

@@ -134,6 +134,32 @@ def test_supernets_with_their_curves(place, port):
         psutil.Process(task["pid"]).kill()
 
 
+def test_a_stopped_supernet_trial_goes_on_with_its_folder(place, port):
+    changes = {
+        "_value: [1.0e-3, 3.0e-3]": "_value: [3.0e-3]",
+        "_value: [uniform, balanced]": "_value: [uniform]",
+        "--epochs 20": "--epochs 4",
+        "--val-interval 2": "",
+        "maxTrialNumber: 4": "maxTrialNumber: 1",
+    }
+    experiment = place.create(place.config("nnictl_supernet", changes), port)
+    runs = place.root / "runs" / "supernets"
+    state = wait(lambda: next(runs.glob("*/training.ckpt"), None))
+    place.run("nnictl", "stop", experiment)
+    wait(lambda: not processes_of(place))
+    epochs = len((state.parent / "metrics.csv").read_text().splitlines()) - 1
+    assert 1 <= epochs < 4
+    place.run("nnictl", "resume", experiment, "--port", port)
+    wait(lambda: done(port))
+    assert [entry["trialJobId"] for entry in finished_trials(port)] == [state.parent.name]
+    run = json.loads((state.parent / "run.json").read_text())
+    assert run["status"] == "finished" and len(run["sessions"]) == 2
+    told = [row.split(",")[0] for row in (state.parent / "metrics.csv").read_text().splitlines()[1:]]
+    assert told == ["1", "2", "3", "4"]
+    kinds = [metric["type"] for metric in ask(port, f"/metric-data/{state.parent.name}")]
+    assert kinds.count("FINAL") == 1
+
+
 def test_launch_says_what_goes_wrong_after_the_start(place, port):
     """Something that no check sees: the tuner's folder cannot be made."""
     (place.root / "file").write_text("")

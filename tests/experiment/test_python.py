@@ -1,5 +1,6 @@
 """Experiments of the Python interface: NasExperiment on the training service, resumed, and HPO style."""
 
+import json
 import os
 import re
 import signal
@@ -51,6 +52,44 @@ def test_ctrl_c_and_nnictl_stop_end_it_with_a_sentence(place, port, in_process):
     assert rows(place.root / "s") == in_process
 
 
+def test_the_pages_stay_and_can_be_viewed_again(place, port, in_process):
+    command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--port", port, "--output", "s"]
+    process = place.start(*command, "--keep-ui", "--concurrency", "2")
+    wait(lambda: "The web UI stays at" in (place.root / "output").read_text())
+    assert process.poll() is None and (place.root / "s" / "summary.txt").is_file()
+    second = place.run(*command[:-1], "t", check=False)
+    assert second.returncode == 2 and "another program listens on this port" in second.stderr
+    trials = ask(port, "/trial-jobs")
+    given = [json.loads(trial["hyperParameters"][0])["parameters"] for trial in trials]
+    space = ask(port, "/experiment")["params"]["searchSpace"]
+    assert all(set(parameters) == set(space) for parameters in given)
+    assert all(value in space[name]["_value"] for entry in given for name, value in entry.items())
+    measured = json.loads(json.loads(trials[0]["finalMetricData"][0]["data"]))
+    assert set(measured) == {"default", "top5", "images", "params (M)", "macs (G)"}
+    assert ask(port, "/experiment")["params"]["tuner"]["name"] == "AutoFormer Evolution"
+    assert rows(place.root / "s") == in_process
+    process.send_signal(signal.SIGINT)
+    assert process.wait(60) == 0
+    experiment = json.loads((place.root / "s" / "nni_experiment.json").read_text())["id"]
+    place.run("nnictl", "view", experiment, "--port", port)
+    assert wait(lambda: status(port)) == "VIEWED"
+    assert len(ask(port, "/trial-jobs")) == len(in_process)
+    place.run("nnictl", "stop", experiment)
+
+
+def test_of_two_at_once_on_a_port_one_says_so(place, port):
+    command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--port", port, "--output"]
+    processes = []
+    for number in (0, 1):
+        processes.append(place.start(*command, f"s{number}"))
+        (place.root / "output").rename(place.root / f"output{number}")
+    codes = sorted(process.wait(300) for process in processes)
+    assert codes == [0, 2]
+    said = [(place.root / f"output{number}").read_text() for number in (0, 1)]
+    assert sum("another program listens on this port; give another one" in text for text in said) == 1
+    assert not any(" at " in text and ".js" in text for text in said)
+
+
 def test_when_all_trials_fail_the_search_says_why(place, port):
     """The checkpoint vanishes after the check: every trial finds nothing."""
     command = ["nni-autoformer", "search", *FLAGS.split(), "--engine", "nni", "--port", port]
@@ -72,6 +111,7 @@ def test_when_all_trials_fail_the_search_says_why(place, port):
         (["--engine", "sequential", "--concurrency", "2"], "--concurrency needs --engine nni"),
         (["--concurrency", "0"], "--concurrency is 0"),
         (["--retries", "-1"], "--retries is -1"),
+        (["--engine", "sequential", "--keep-ui"], "--keep-ui needs --engine nni"),
         (["--dataset", "folder", "--data", "nowhere"], "there is no such folder"),
     ],
 )

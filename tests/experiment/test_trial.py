@@ -68,15 +68,17 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
     assert [kind for kind, *_ in reports] == ["PERIODICAL"] * 6 + ["FINAL"]  # twelve images, two at a time
     assert [sequence for _, sequence, _ in reports[:-1]] == list(range(6))
     final = reports[-1][2]
-    assert final["default"] == final["top1"] == reports[-2][2]
+    assert set(final) == {"default", "top5", "images", "params (M)", "macs (G)"}  # each once
+    assert final["default"] == reports[-2][2]
     assert final["images"] == 12
 
     (tmp_path / "a.yaml").write_text("embed_dim: 32\nnum_heads: [2]\nmlp_ratio: [2]\n")
     capsys.readouterr()
     assert main(f"{base} --split selection --architecture {tmp_path}/a.yaml".split()) == 0
     printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.strip().splitlines())
-    assert float(printed["top-1"].split()[0]) == pytest.approx(final["top1"], abs=0.005)
-    assert int(printed["parameters"].replace(",", "")) == final["params"]
+    assert float(printed["top-1"].split()[0]) == pytest.approx(final["default"], abs=0.005)
+    assert int(printed["parameters"].replace(",", "")) == round(1e6 * final["params (M)"])
+    assert float(printed["MACs"].split()[0]) == pytest.approx(1e3 * final["macs (G)"], abs=0.005)
 
 
 @pytest.mark.parametrize(
@@ -124,6 +126,12 @@ def test_a_training_reports_its_subnets_and_keeps_to_a_folder_of_its_own(trial, 
     assert list((tmp_path / "nni_output" / "tensorboard").glob("events.*"))
     assert not (tmp_path / "runs" / "abc" / "tensorboard").exists()
 
+    # NNI was stopped before it knew of the end, and runs the trial again
+    process, again = trial(command, {"epochs": 2, "opt_betas": [0.9, 0.98], "seed": 3.0})
+    assert process.returncode == 0, process.stderr
+    assert [kind for kind, *_ in again] == ["FINAL"]
+    assert again[0][2] == pytest.approx(metric)
+
 
 def test_a_search_reports_its_best_after_every_generation(trial, toy, tmp_path):
     command = f"search --checkpoint {toy}/run/supernet.safetensors --data {toy}/images --device cpu"
@@ -134,6 +142,7 @@ def test_a_search_reports_its_best_after_every_generation(trial, toy, tmp_path):
     assert [entry[2]["candidates"] for entry in reports] == [4, 8, 12, 12]
     best = [entry[2]["default"] for entry in reports]
     assert best == sorted(best)
+    assert set(reports[-1][2]) == {"default", "candidates", "params (M)", "macs (G)"}
     assert (tmp_path / "runs" / "abc" / "best.yaml").is_file()
 
 

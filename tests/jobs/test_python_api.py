@@ -66,6 +66,63 @@ def test_a_search_is_that_of_the_command_line(toy, trained, found, tmp_path):
     assert facts(tmp_path / "search") == facts(found.output)
 
 
+def test_the_data_may_be_left_out_after_a_training(toy, trained, tmp_path, capsys):
+    told = (
+        f"The images are those of the checkpoint's training ({trained.output}/run.json): --data {toy}/images"
+    )
+    command = f"search --checkpoint {trained.checkpoint} --device cpu --population-size 4 --generations 1"
+    assert main(f"{command} --max-params 50000 --output {tmp_path}/search".split()) == 0
+    printed = capsys.readouterr()
+    assert printed.out.count(told) == 1
+    assert (
+        "4 candidates a generation: 2 mutations and 2 crossovers of the best 1, and 0 at rand" in printed.out
+    )
+    assert printed.err.count("--max-params 50000 excludes no subnet: the subnets of") == 1
+    evolution = facts(tmp_path / "search")[2]["evolution"]
+    assert (evolution["num_parents"], evolution["num_mutations"], evolution["num_crossovers"]) == (1, 2, 2)
+
+    command = f"sample --checkpoint {trained.checkpoint} --device cpu -n 3 --max-params 50000"
+    assert main(f"{command} --output {tmp_path}/sample".split()) == 0
+    printed = capsys.readouterr()
+    assert told in printed.out and printed.err.count("--max-params 50000 excludes no subnet") == 1
+
+    tested = jobs.test(trained.checkpoint, architecture="smallest", evaluation=Evaluation(device="cpu"))
+    given = jobs.test(
+        trained.checkpoint, toy / "images", architecture="smallest", evaluation=Evaluation(device="cpu")
+    )
+    assert tested == given
+
+
+def test_the_data_set_is_never_taken_from_the_checkpoint_itself(trained, tmp_path):
+    """A file from elsewhere must not say what is opened here."""
+    moved = tmp_path / "supernet.safetensors"
+    moved.write_bytes(trained.checkpoint.read_bytes())
+    with pytest.raises(
+        ConfigError, match=r"--data is missing: no run.json beside .*supernet.safetensors says"
+    ):
+        jobs.test(moved, architecture="smallest")
+    record = {"job": "train", "status": "finished", "config": {"dataset": 3, "data": "x"}}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"run.json: config.dataset is 3; it should be text"):
+        jobs.test(moved, architecture="smallest")
+    record["config"] = {"dataset": "folder", "data": f"{tmp_path}/nothing"}
+    (tmp_path / "run.json").write_text(json.dumps(record))
+    with pytest.raises(ConfigError, match=r"--data .*nothing"):
+        jobs.test(moved, architecture="smallest")
+
+
+def test_a_shortened_warmup_is_told_once_and_saved(toy, tmp_path, caplog):
+    (tmp_path / "recipe.yaml").write_text("epochs: 300\nwarmup_epochs: 20\nbatch_size: 8\n")
+    with caplog.at_level("INFO", "nni_autoformer"):
+        jobs.train(
+            toy / "space.yaml", toy / "images", tmp_path / "run", recipe=tmp_path / "recipe.yaml", epochs=1
+        )
+    told = "--warmup-epochs is 0 in place of the recipe's 20, in proportion to --epochs 1."
+    assert caplog.messages.count(told) == 1
+    assert "\nwarmup_epochs: 0\n" in (tmp_path / "run" / "recipe.yaml").read_text()
+    assert facts(tmp_path / "run")[2]["recipe"]["warmup_epochs"] == 0
+
+
 def test_a_search_gives_its_ranking(found):
     accuracies = [ranked.accuracy for ranked in found.ranking]
     assert accuracies == sorted(accuracies, reverse=True) and len(accuracies) == 12

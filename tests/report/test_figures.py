@@ -39,13 +39,15 @@ def test_a_figure_says_what_it_shows(tmp_path):
     table = Series("a table", (Result(80.0, {"params": 3e7}, name="mine"),))
     draw_comparison([SEARCH, table], PEERS, tmp_path / "a.svg", title="Everything")
     text = (tmp_path / "a.svg").read_text()
-    for words in ("parameters (M)", "top-1 on ImageNet (%)", "a search (selection images), best 78.00 %"):
+    for words in ("parameters (M)", ">top-1 (%)<", "a search (selection images), best 78.00 %"):
         assert words in text
     for words in ("a table", "mine", "Everything", "published ImageNet results", *(p.name for p in PEERS)):
         assert words in text
     draw_comparison([SEARCH], [], tmp_path / "b.svg", against="macs")
     text = (tmp_path / "b.svg").read_text()
     assert "MACs (G)" in text and "ImageNet" not in text
+    draw_comparison([], PEERS, tmp_path / "c.svg")
+    assert "top-1 on ImageNet (%)" in (tmp_path / "c.svg").read_text()
 
 
 def sample_rows():

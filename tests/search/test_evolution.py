@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nni_autoformer import Architecture, ConfigError, SearchSpace
-from nni_autoformer.complexity import macs, params
+from nni_autoformer.complexity import COSTS, macs, params
 from nni_autoformer.search.evolution import Answer, Candidate, Evolution, EvolutionConfig, Limits
 
 DIGITS = SearchSpace.load("digits")
@@ -80,6 +80,38 @@ def test_the_published_defaults():
     assert (config.num_mutations, config.num_crossovers) == (25, 25)
     assert (config.gene_probability, config.size_probability) == (0.2, 0.4)
     assert Evolution(DIGITS).planned == 1000
+
+
+@pytest.mark.parametrize(
+    ("given", "parents", "mutations", "crossovers"),
+    [
+        ({"population_size": 10}, 2, 5, 5),
+        ({"population_size": 1}, 1, 0, 0),
+        ({"population_size": 100}, 20, 50, 50),
+        ({"population_size": 10, "num_parents": 7}, 7, 5, 5),
+        ({"population_size": 10, "num_mutations": 8}, 2, 8, 2),
+        ({"num_crossovers": 40}, 10, 10, 40),
+    ],
+)
+def test_what_is_not_given_scales_with_the_population(given, parents, mutations, crossovers):
+    config = EvolutionConfig(**given)
+    assert (config.num_parents, config.num_mutations, config.num_crossovers) == (
+        parents,
+        mutations,
+        crossovers,
+    )
+    assert f"{mutations} mutations and {crossovers} crossovers of the best {parents}" in config.told
+
+
+def test_limits_that_exclude_nothing_say_so():
+    low, high = (count / 1e6 for count in COSTS["params"].range(DIGITS))
+    for limits in (Limits(max_params=(low + high) / 2), Limits(min_params=low + 1e-6), Limits()):
+        assert limits.idle(DIGITS) == []
+    (sentence,) = Limits(max_params=150_000).idle(DIGITS)
+    assert sentence.startswith("--max-params 150000 excludes no subnet: the subnets of 'digits' have 0.07")
+    assert sentence.endswith("M parameters. The limit is in M (1,000,000).")
+    sentences = Limits(min_params=low, max_macs=1e9, max_params=high).idle(DIGITS)
+    assert [sentence.split()[0] for sentence in sentences] == ["--min-params", "--max-params", "--max-macs"]
 
 
 def test_mutations_and_crossovers_come_from_the_best():
@@ -272,7 +304,8 @@ def test_limits_inside_the_range_that_nothing_meets_are_an_error():
         ({"generations": -1}, "--generations is -1"),
         ({"gene_probability": 1.5}, "--gene-probability is 1.5"),
         ({"size_probability": -0.1}, "--size-probability is -0.1"),
-        ({"population_size": 10}, "are more than --population-size 10"),
+        ({"population_size": 10, "num_mutations": 25}, "are more than --population-size 10"),
+        ({"population_size": 10, "num_mutations": 6, "num_crossovers": 5}, "are more than --population-size"),
     ],
 )
 def test_a_bad_configuration_names_the_flag(values, words):

@@ -204,6 +204,16 @@ def test_a_mistake_is_told_once(tmp_path, launch):
     assert printed.count("is not empty and holds no run") == 1
 
 
+@pytest.mark.parametrize("job", [{"SLURM_NTASKS": "2"}, {"SLURM_NTASKS": "8", "SLURM_NTASKS_PER_NODE": "4"}])
+def test_slurm_s_variables_say_nothing_of_this_process(toy, toy_command, tmp_path, monkeypatch, job):
+    """Lightning would end with a traceback, or wait for processes that nobody has started."""
+    for name, value in (job | {"SLURM_JOB_NAME": "search", "SLURM_NNODES": "2"}).items():
+        monkeypatch.setenv(name, value)
+    flags = ["--epochs", "1", "--warmup-epochs", "0"]
+    assert main(toy_command(toy, tmp_path / "run", *flags)) == 0
+    assert (tmp_path / "run" / "supernet.safetensors").is_file()
+
+
 def test_ranks_are_torchrun_s():
     assert Ranks.current({}) == Ranks()
     environment = {

@@ -50,6 +50,30 @@ def test_flags_come_before_the_file_and_the_file_before_the_space(tmp_path):
     assert parsed(f"{TRAIN} cifar --recipe {path}").model_ema is True
 
 
+@pytest.mark.parametrize(
+    ("flags", "warmup"),
+    [
+        ("--recipe small-data", 20),
+        ("--recipe small-data --epochs 1", 0),
+        ("--recipe small-data --epochs 30", 2),
+        ("--recipe small-data --epochs 600", 20),
+        ("--recipe small-data --epochs 30 --warmup-epochs 9", 9),
+        ("--epochs 1", 0),
+    ],
+)
+def test_a_warmup_that_is_not_given_is_shortened_with_the_epochs(flags, warmup):
+    assert parsed(f"{TRAIN} cifar {flags}").warmup == warmup
+
+
+def test_a_warmup_that_is_given_is_checked():
+    with pytest.raises(ConfigError, match=r"--warmup-epochs is 5; it should be .*below --epochs 3"):
+        parsed(f"{TRAIN} cifar --recipe small-data --epochs 3 --warmup-epochs 5")
+    recipe = Recipe(**recipe_values("small-data"))
+    assert recipe.changed(epochs=15).warmup_epochs == 1
+    with pytest.raises(ConfigError, match="--warmup-epochs is 20"):
+        recipe.changed(epochs=15, warmup_epochs=20)
+
+
 def test_every_value_has_a_flag_and_every_flag_takes_an_nni_parameter():
     parser = build_parser()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices

@@ -1,0 +1,108 @@
+"""What a search has found, and what is written of it when it is complete."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..architecture import Architecture
+from ..complexity import costs_of
+from ..files import told_when_full
+from ..search.folder import SearchFolder
+from ..search.searcher import Searcher
+
+if TYPE_CHECKING:
+    from nni.nas.experiment import NasExperiment
+
+    from ..search.racing import Racing
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """An evaluated subnet of a search.
+
+    Attributes:
+        number: position in the order of proposals, from 0.
+        architecture: the subnet.
+        accuracy: top-1 in percent on the selection images.
+        costs: counts of all costs, by name.
+    """
+
+    number: int
+    architecture: Architecture
+    accuracy: float
+    costs: dict[str, int]
+
+
+@dataclass(frozen=True)
+class Searched:
+    """What a search has found.
+
+    Attributes:
+        output: folder of the run.
+        searcher: the search, complete.
+        files: what the search left in the folder.
+        images: number of selection images.
+        racing: how candidates were raced; None for not at all.
+        fresh: False where the folder held the finished search already.
+        experiment: NNI's experiment whose web UI is kept, see `Engine.keep_ui`; `until_stopped` waits for its
+            end.
+    """
+
+    output: Path
+    searcher: Searcher
+    files: SearchFolder
+    images: int
+    racing: Racing | None = None
+    fresh: bool = True
+    experiment: NasExperiment | None = None
+
+    @property
+    def ranking(self) -> list[Ranked]:
+        """All evaluated subnets, best first."""
+        model = self.searcher.space.model
+        return [
+            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model))
+            for candidate, accuracy in self.searcher.ledger.ranking()
+            for architecture in [candidate.architecture]
+        ]
+
+    @property
+    def best(self) -> Ranked:
+        """The winner."""
+        return self.ranking[0]
+
+
+def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> None:
+    """Draw the figure of all candidates and write the summary.
+
+    Args:
+        found: the complete search.
+        more: further rows of the summary.
+    """
+    from ..report.figures import draw_candidates
+    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, write_summary
+
+    with told_when_full(found.output / FIGURE_FILE):
+        draw_candidates(found.searcher, found.output / FIGURE_FILE)
+    with told_when_full(found.output / SUMMARY_FILE):
+        write_summary(found.output, [*found_rows(found), *(more or [])])
+
+
+def found_rows(found: Searched) -> list[tuple[str, str]]:
+    """What a search found, as rows of a table; with racing also what that has spared."""
+    from ..report.summary import search_rows
+
+    searcher, rows = found.searcher, search_rows(found.searcher)
+    if found.racing is None:
+        return rows
+    seen = found.files.image_evaluations()
+    ledger = searcher.ledger
+    everything = found.images * (ledger.told + ledger.stopped)
+    stopped = (
+        f"{ledger.stopped:,}, out of the best {searcher.keep} "
+        f"with {100 * found.racing.confidence:g} % confidence"
+    )
+    evaluations = f"{seen:,} of {everything:,} ({100 * seen / everything:.1f} %)"
+    return [*rows, ("candidates stopped early", stopped), ("image evaluations", evaluations)]
