@@ -6,9 +6,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -19,7 +21,23 @@ from .errors import ConfigError
 
 
 class _UniqueKeyLoader(yaml.SafeLoader):
-    """PyYAML keeps the last of two equal keys without a word; a configuration must not lose one silently."""
+    """PyYAML keeps the last of two equal keys without a word; a configuration must not lose one silently.
+
+    It also reads on, ever more slowly, where values are nested without end.
+    """
+
+    depth = values = 0
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """As PyYAML's, within bounds."""
+        self.depth, self.values = self.depth + 1, self.values + 1
+        if self.depth > DEEPEST:
+            raise yaml.YAMLError(f"values are nested more than {DEEPEST} deep")
+        if self.values > MOST_VALUES:
+            raise yaml.YAMLError(f"the file has more than {MOST_VALUES:,} values")
+        node = super().compose_node(parent, index)
+        self.depth -= 1
+        return node
 
 
 def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode) -> dict:
@@ -39,10 +57,18 @@ def _mapping_without_duplicates(loader: _UniqueKeyLoader, node: yaml.MappingNode
     return mapping
 
 
+def _bounded_integer(loader: _UniqueKeyLoader, node: yaml.ScalarNode) -> int:
+    value = loader.construct_yaml_int(node)
+    if value.bit_length() > MOST_BITS:  # hexadecimal ones have no limit, and Python refuses to print them
+        raise yaml.constructor.ConstructorError(None, None, "a number is far too large", node.start_mark)
+    return value
+
+
+_UniqueKeyLoader.add_constructor("tag:yaml.org,2002:int", _bounded_integer)
 _UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, _mapping_without_duplicates)
 
 
-MOST_BYTES, MOST_VALUES, DEEPEST = 1 << 20, 100_000, 50
+MOST_BYTES, MOST_VALUES, DEEPEST, MOST_BITS = 1 << 18, 100_000, 50, 1024
 """What a configuration file may hold, its aliases written out: a few lines of YAML can stand for billions of
 values.
 """
@@ -78,6 +104,44 @@ def _loaded(text: str) -> Any:
         loader.dispose()
 
 
+def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
+    """Open a file for reading without ever waiting for it, as a pipe would have one wait.
+
+    Raises:
+        OSError: it is missing, or no regular file.
+    """
+    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
+    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+        file.close()
+        raise OSError(f"{os.fspath(path)} is no regular file")
+    return file
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
+
+
+def read_text(path: str | Path, encoding: str = "utf-8", most: int = -1) -> str:
+    """The text of a regular file.
+
+    Args:
+        path: the file.
+        encoding: encoding of the text.
+        most: characters after which no more are read.
+
+    Raises:
+        OSError: the file is missing, or no regular file.
+        UnicodeDecodeError: it is no text.
+    """
+    with open_regular(path) as file:
+        return io.TextIOWrapper(file, encoding=encoding).read(most)
+
+
+def real_path(path: str | Path) -> Path:
+    """The whole path without links; unlike `Path.resolve` also of links that lead to themselves."""
+    return Path(os.path.realpath(path))
+
+
 def read_yaml(path: str | Path) -> dict[str, Any]:
     """Read a YAML file that holds one mapping.
 
@@ -87,8 +151,7 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
     """
     path = Path(path)
     try:
-        with path.open(encoding="utf-8") as file:
-            text = file.read(MOST_BYTES + 1)
+        text = read_text(path, most=MOST_BYTES + 1)
         if len(text) > MOST_BYTES:
             raise ConfigError(f"{path}: the file has more than {MOST_BYTES:,} characters; is it YAML?")
         content = _loaded(text)
@@ -98,13 +161,13 @@ def read_yaml(path: str | Path) -> dict[str, Any]:
         raise ConfigError(f"{path}: there is no such file.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: the file cannot be read as text ({error}).") from None
-    except (ValueError, RecursionError) as error:
-        raise ConfigError(f"{path}: this is not valid YAML: {type(error).__name__}.") from None
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f", line {mark.line + 1}" if mark else ""
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"{path}{where}: this is not valid YAML: {problem}.") from None
+    except Exception as error:  # whatever a tag on a wrong value makes PyYAML say
+        raise ConfigError(f"{path}: this is not valid YAML: {type(error).__name__}.") from None
     if not isinstance(content, dict):
         raise ConfigError(f"{path}: the file should hold keys with values, but holds {_kind(content)}.")
     return content
@@ -215,6 +278,24 @@ def _is_about_writing(error: Exception) -> bool:
     return unwritten or isinstance(error, OSError) or type(error).__name__ == "SafetensorError"
 
 
+def parse_json(text: str | bytes) -> Any:
+    """Read JSON whose keys are unique; Python's own reading keeps the last of two without a word.
+
+    Raises:
+        ValueError: it is no JSON, or a key stands there twice.
+        RecursionError: it is nested without end.
+    """
+    return json.loads(text, object_pairs_hook=_unique)
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    content = dict(pairs)
+    if len(content) < len(pairs):
+        keys = [key for key, _ in pairs]
+        raise ValueError(f"duplicate key '{next(key for key in keys if keys.count(key) > 1)[:80]}'")
+    return content
+
+
 def read_json(path: str | Path) -> Any:
     """Read a JSON file.
 
@@ -222,7 +303,7 @@ def read_json(path: str | Path) -> Any:
         ConfigError: the file is missing or is no JSON.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
+        return parse_json(read_text(path, "utf-8-sig"))
     except FileNotFoundError:
         raise ConfigError(f"{path}: there is no such file.") from None
     except (OSError, ValueError, RecursionError) as error:

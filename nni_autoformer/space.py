@@ -24,6 +24,9 @@ POOLS = ("avg", "token")
 LARGEST = {"embed_dim": 1 << 16, "depth": 1000, "num_heads": 1000, "mlp_ratio": 1000}
 """Above these a number is a slip of the pen, and counting the space's subnets would take for ever."""
 
+LONGEST_NAME = 300
+"""Characters of a space's name, which stands in titles and messages."""
+
 
 @dataclass(frozen=True)
 class ModelConfig:
@@ -78,22 +81,27 @@ class ModelConfig:
         size = values.get("img_size", 224)
         sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
         if len(sides) != 2:
-            raise ConfigError(f"{source}: img_size is {size!r}; it should be one side or [height, width].")
+            raise ConfigError(
+                f"{source}: img_size is {shown(repr(size))}; it should be one side or [height, width]."
+            )
         values["img_size"] = sides
         for key in ("img_size", "patch_size", "in_chans", "num_classes", "max_relative_position"):
             numbers = values.get(key, 1) if key == "img_size" else [values.get(key, 1)]
             if not all(is_integer(number) and number >= 1 for number in numbers):
                 raise ConfigError(
-                    f"{source}: {key} is {content[key]!r}; it should be a whole number above 0."
+                    f"{source}: {key} is {shown(repr(content[key]))}; it should be a whole number above 0."
                 )
             if key in values:
                 values[key] = tuple(map(int, numbers)) if key == "img_size" else int(values[key])
         for key in ("relative_position", "absolute_position"):
             if not isinstance(values.get(key, True), bool):
-                raise ConfigError(f"{source}: {key} is {values[key]!r}; it should be true or false.")
+                raise ConfigError(
+                    f"{source}: {key} is {shown(repr(values[key]))}; it should be true or false."
+                )
         if values.get("global_pool", "avg") not in POOLS:
             raise ConfigError(
-                f"{source}: global_pool is {values['global_pool']!r}; it should be one of {', '.join(POOLS)}."
+                f"{source}: global_pool is {shown(repr(values['global_pool']))}; it should be one of "
+                f"{', '.join(POOLS)}."
             )
         model = cls(**values)
         if any(side % model.patch_size for side in model.img_size):
@@ -171,6 +179,12 @@ class SearchSpace:
             for key, value in _mapping(content, "architectures", source, {}).items()
         }
         name = content.get("name", Path(source).stem)
+        plain = isinstance(name, (str, int, float)) and not isinstance(name, bool)
+        if not plain or not 0 < len(str(name)) <= LONGEST_NAME or not str(name).isprintable():
+            raise ConfigError(
+                f"{source}: name is {shown(repr(name))}; it should be a text of one line, up to "
+                f"{LONGEST_NAME} characters."
+            )
         try:
             return cls(str(name), **lists, model=model, architectures=named)
         except ConfigError as error:

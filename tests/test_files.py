@@ -1,5 +1,6 @@
 """Strict YAML and outputs by rename."""
 
+import os
 import time
 
 import pytest
@@ -18,6 +19,10 @@ from nni_autoformer.files import digest, read_json, read_yaml, replacing, write_
         ("", "holds nothing"),
         ("? [1, 2]\n: 3\n", "a key must be a plain word"),
         ("a: !!python/object/apply:os.system [ls]\n", "not valid YAML"),
+        ("a: !!timestamp x\n", "not valid YAML"),
+        ("a: !!bool x\n", "not valid YAML"),
+        ("a: !!binary x\n", "not valid YAML"),
+        ("a: !!int []\n", "not valid YAML"),
     ],
 )
 def test_bad_yaml_names_the_file_and_the_place(tmp_path, text, words):
@@ -85,11 +90,13 @@ BOMB = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(
     [
         (BOMB, "stands for more than 100,000 values"),
         ("a: " + "[" * 60 + "]" * 60, "nested more than 50 deep"),
-        ("a: " + "[" * 5000, "not valid YAML"),
+        ("a: " + "[" * 5000, "nested more than 50 deep"),
         ("a: " + "9" * 5000, "not valid YAML"),
-        ("a: x\n" * 300_000, "more than 1,048,576 characters"),
+        ("a: 0x" + "f" * 5000, "a number is far too large"),
+        ("a: " + ":".join(["59"] * 9000), "a number is far too large"),
+        ("a: x\n" * 300_000, "more than 262,144 characters"),
     ],
-    ids=["aliases", "nested", "brackets", "digits", "long"],
+    ids=["aliases", "nested", "brackets", "digits", "hexadecimal", "sexagesimal", "long"],
 )
 def test_a_file_that_would_take_for_ever_is_refused_at_once(tmp_path, text, words):
     (tmp_path / "a.yaml").write_text(text)
@@ -97,3 +104,11 @@ def test_a_file_that_would_take_for_ever_is_refused_at_once(tmp_path, text, word
     with pytest.raises(ConfigError, match=words):
         read_yaml(tmp_path / "a.yaml")
     assert time.monotonic() - start < 5
+
+
+@pytest.mark.parametrize("read", [read_yaml, read_json])
+def test_what_is_no_regular_file_is_never_waited_for(tmp_path, read):
+    os.mkfifo(tmp_path / "pipe.yaml")
+    for path in (tmp_path / "pipe.yaml", "/dev/zero"):
+        with pytest.raises(ConfigError, match=f"{path}: .*is no regular file"):
+            read(path)

@@ -48,7 +48,7 @@ class Checkpoint:
     def __init__(
         self, path: str | Path, expected: SearchSpace | None = None, *, use_ema: bool = False
     ) -> None:
-        self.path, self.expected = Path(path), expected
+        self.path, self.expected, self.use_ema = Path(path), expected, use_ema
         self._foreign: dict[str, Tensor] | None = None
         header = own_header(self.path)
         if header is None:
@@ -67,6 +67,11 @@ class Checkpoint:
         from .reading import read_own
 
         return read_own(self.path) if self._foreign is None else self._foreign
+
+    @property
+    def choice(self) -> dict[str, bool]:
+        """Which of the file's weights were asked for, as a run's record keeps it; empty for plain ones."""
+        return {"use_ema": True} if self.use_ema else {}
 
     def require_expected(self) -> None:
         """Check that the file is of the search space that the caller expects.

@@ -10,6 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from torch import Tensor
 
 from ..errors import ConfigError
@@ -88,7 +89,7 @@ def foreign_header(path: Path, weights: Weights, space: SearchSpace | None) -> H
 
 def _require_supported(path: Path, told: Mapping[str, Any]) -> None:
     for name, value, words in UNSUPPORTED:
-        if told.get(name) is value:
+        if _switch(told.get(name)) is value:
             raise ConfigError(
                 f"{path}: the network was trained {words} (args.{name} is {value} in the file); this is not "
                 "supported."
@@ -104,8 +105,9 @@ def _supernet_header(path: Path, kind: str, weights: Weights, space: SearchSpace
         hint = f"; the file fits {' or '.join(fitting)}" if fitting else ""
         raise ConfigError(f"{path}: a {kind} does not say which search space it is for: give --space{hint}.")
     told = _published_options(path, weights)
-    if "head.weight" in weights.tensors:
-        told["num_classes"] = len(weights.tensors["head.weight"])
+    head = weights.tensors.get("head.weight")
+    if head is not None and head.ndim and len(head):
+        told["num_classes"] = len(head)
     model = replace(space.model, **told)
     if any(side % model.patch_size for side in model.img_size):
         raise ConfigError(
@@ -116,7 +118,7 @@ def _supernet_header(path: Path, kind: str, weights: Weights, space: SearchSpace
     assumed = []
     if "global_pool" not in told:
         assumed.append(f"{pooled(model)} is pooled, as --space says")
-    if kind == "published supernet" and "change_qkv" not in weights.trained_with:
+    if kind == "published supernet" and _switch(weights.trained_with.get("change_qkv")) is None:
         assumed.append("every head has 64 channels (change_qkv)")
     if not weights.trained_with:
         assumed.append("norms stand before attention and MLP, and images are normalised as ImageNet's")
@@ -128,30 +130,30 @@ def _published_options(path: Path, weights: Weights) -> dict[str, Any]:
     """What the arguments of the published code say of the network, checked against the tensors."""
     told, tensors = weights.trained_with, weights.tensors
     options: dict[str, Any] = {}
-    if isinstance(told.get("gp"), bool):
-        options["global_pool"] = "avg" if told["gp"] else "token"
+    if (gp := _switch(told.get("gp"))) is not None:
+        options["global_pool"] = "avg" if gp else "token"
     side = told.get("input_size")
     if _is_count(side):
         options["img_size"] = (side, side)
     for name in ("patch_size", "max_relative_position"):
         if _is_count(told.get(name)):
             options[name] = told[name]
-    absolute = told.get("no_abs_pos")
+    without = _switch(told.get("no_abs_pos"))
     for name, option, wanted, there in (
         (
             "relative_position",
             "relative_position",
-            told.get("relative_position"),
+            _switch(told.get("relative_position")),
             any("embeddings_table" in key for key in tensors),
         ),
         (
             "no_abs_pos",
             "absolute_position",
-            not absolute if isinstance(absolute, bool) else None,
+            None if without is None else not without,
             any(key.startswith("pos_embed") for key in tensors),
         ),
     ):
-        if not isinstance(wanted, bool):
+        if wanted is None:
             continue
         if there is not wanted:
             raise ConfigError(
@@ -267,6 +269,13 @@ def pooled(model: ModelConfig) -> str:
 def _say_assumed(path: Path, phrases: Sequence[str]) -> None:
     if phrases:
         log.warning(f"{path}: the file does not say all of its network. Assumed: {'; '.join(phrases)}.")
+
+
+def _switch(value: Any) -> bool | None:
+    """What an argument of a training script switches; None for what is no switch."""
+    if isinstance(value, str):
+        return {"true": True, "false": False}.get(value.strip().lower())
+    return bool(value) if isinstance(value, (bool, np.bool_, int)) and value in (0, 1) else None
 
 
 def _is_count(value: Any) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..architecture import Architecture
 from ..errors import ConfigError
+from ..files import parse_json
 from ..space import ModelConfig, SearchSpace
 from .run_facts import RunFacts, quoted
 
@@ -110,7 +111,7 @@ def parse_header(path: Path, text: str) -> Header:
         ConfigError: it is no JSON, or malformed; the sentence names file and key.
     """
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except (ValueError, TypeError, RecursionError) as error:
         raise ConfigError(f"{path}: the header is damaged, it is no JSON ({type(error).__name__}).") from None
     return header_from(content, str(path))

@@ -28,6 +28,25 @@ log = logging.getLogger("nni_autoformer")
 PICKLES = (b"\x80\x02", b"\x80\x03", b"\x80\x04", b"\x80\x05")
 """How files of old versions of torch, and other pickles, begin."""
 
+OTHERS = (
+    (b"\x1f\x8b", "a gzip archive"),
+    (b"BZh", "a bzip2 archive"),
+    (b"\xfd7zXZ\x00", "an xz archive"),
+    (b"\x28\xb5\x2f\xfd", "a zstd archive"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive"),
+    (b"Rar!\x1a\x07", "a rar archive"),
+    (b"\x93NUMPY", "an array of NumPy"),
+    (b"\x89HDF\r\n\x1a\n", "an HDF5 file, as Keras writes it"),
+    (b"GGUF", "a GGUF file"),
+    (b"\x89PNG", "a PNG image"),
+    (b"\xff\xd8\xff", "a JPEG image"),
+    (b"%PDF", "a PDF document"),
+    (b"\x7fELF", "a program"),
+)
+"""How files of other kinds begin."""
+
+TAR_MARK, TAR_PLACE = b"ustar", 257
+
 FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 """Kinds of numbers that weights are read from; all become float32."""
 
@@ -89,6 +108,13 @@ def read_foreign(path: Path, use_ema: bool = False) -> Weights:
 
 def _require_binary(path: Path, start: bytes) -> None:
     """Refuse text that was saved under a checkpoint's name."""
+    if start[8:9] == b"{":  # safetensors: the length before it may look like anything
+        return
+    kind = next((words for mark, words in OTHERS if start.startswith(mark)), None)
+    if start[TAR_PLACE:].startswith(TAR_MARK):
+        kind = "a tar archive, as torch wrote checkpoints before version 0.4, or with other files in it"
+    if kind is not None:
+        raise ConfigError(f"{path}: this is {kind} and no checkpoint; unpack or convert it first.")
     text = start.removeprefix(b"\xef\xbb\xbf").strip().lower()
     if not text or b"\x00" in start or start.startswith((b"PK", *PICKLES)):
         return
@@ -103,8 +129,17 @@ def _require_binary(path: Path, start: bytes) -> None:
         )
     if text.startswith((b"{", b"[")):
         raise ConfigError(f"{path}: this is a JSON file and no checkpoint.")
-    if start.isascii():
+    if _is_text(start):
         raise ConfigError(f"{path}: this is a text file and no checkpoint.")
+
+
+def _is_text(start: bytes) -> bool:
+    for cut in range(4):  # a character may be cut at the end
+        try:
+            return start[: len(start) - cut].decode("utf-8").replace("\n", "").replace("\r", "") != ""
+        except UnicodeDecodeError:
+            continue
+    return False
 
 
 def _require_torch_archive(path: Path) -> bool:

@@ -17,7 +17,7 @@ from ..errors import ConfigError
 
 log = logging.getLogger("nni_autoformer")
 
-PLAIN = ("model", "state_dict", "model_state_dict", "network", "net", "module", "weights")
+PLAIN = ("model", "state_dict", "model_state_dict", "network", "net", "module", "weights", "checkpoint")
 """Keys under which training scripts save the weights."""
 
 AVERAGED = ("model_ema", "state_dict_ema", "ema", "ema_state_dict", "model_ema_state_dict", "ema_model")
@@ -88,7 +88,7 @@ def _say_which(path: Path, name: str, averages: Mapping, others: Mapping) -> Non
     elif others:
         log.info(
             f"{path}: the plain weights ({_told(name)}) are used, and not their moving average "
-            f"({_told(next(iter(others)))}); 'convert --use-ema' writes that as a file of its own."
+            f"({_told(next(iter(others)))}), which --use-ema takes."
         )
 
 
@@ -98,8 +98,10 @@ def _told(name: str) -> str:
 
 def _networks(content: Mapping, name: str, averaged: bool) -> Any:
     """Name, tensors and whether they are a moving average, of each network in a dictionary."""
-    if content and all(isinstance(value, Tensor) for value in content.values()):
-        yield from _by_prefix(content, name, averaged)
+    tensors = {key: value for key, value in content.items() if isinstance(value, Tensor)}
+    # a training script may put the epoch and the like among the tensors
+    if tensors and (len(tensors) == len(content) or any(str(key).endswith(MARKS) for key in tensors)):
+        yield from _by_prefix(tensors, name, averaged)
         return
     for keys, within in ((PLAIN, averaged), (AVERAGED, True)):
         for key in keys:

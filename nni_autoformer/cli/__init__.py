@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import sys
 from collections.abc import Sequence
 
@@ -26,6 +27,12 @@ OF_THE_SYSTEM = (
     *(errno.EIO, errno.ELOOP, errno.EMFILE, errno.ENOTDIR, errno.EISDIR),
 )
 """What files and disks say no with; where it is not said better below, it is said here."""
+
+LONGEST_WORD = 500
+"""Characters of a message without a space, as in a value from a damaged file, that are printed at most."""
+
+LONGEST_MESSAGE = 4000
+"""Characters of a message that are printed at most."""
 
 TERMINATED = 143
 """Exit status after SIGTERM, with everything saved (128 + SIGTERM)."""
@@ -102,6 +109,8 @@ def _run(parser: CommandParser, words: list[str]) -> int:
         if (trial := current_trial()) is not None:
             overrides, sample = overrides_of(parser, words, trial.parameters)
             words += overrides
+        if any("\0" in word for word in words):
+            raise ConfigError("a value has a NUL character in it, which no name of a file can have.")
         if told := advice_for(parser, words):
             raise ConfigError(told)
         arguments = launched.parsed(parser, words)
@@ -138,4 +147,6 @@ def _mistake(sentence: str, told: bool = False) -> int:
 def _sentence(error: ConfigError) -> str:
     # a DataLoader worker's exception arrives with the worker's traceback as its text, the sentence last
     text = str(error)
-    return (text.rsplit("ConfigError: ", 1)[-1] if text.startswith("Caught ") else text).strip()
+    text = (text.rsplit("ConfigError: ", 1)[-1] if text.startswith("Caught ") else text).strip()
+    text = re.sub(rf"\S{{{LONGEST_WORD},}}", lambda word: f"{word[0][:LONGEST_WORD]}…", text)
+    return text if len(text) <= LONGEST_MESSAGE else f"{text[:LONGEST_MESSAGE]}…"

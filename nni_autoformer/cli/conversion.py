@@ -28,7 +28,7 @@ def add_info_parser(commands: Any) -> None:
     parser.set_defaults(run=run_info)
     parser.add_argument("checkpoint", type=Path, metavar="FILE")
     parser.add_argument("--space", help="the search space, for a supernet that does not name it")
-    add_use_ema(parser)
+    flags.add_use_ema(parser)
 
 
 def add_convert_parser(commands: Any) -> None:
@@ -37,7 +37,6 @@ def add_convert_parser(commands: Any) -> None:
     parser = commands.add_parser("convert", help="write a checkpoint in another layout", description=text)
     parser.set_defaults(run=run_convert)
     flags.add_checkpoint(parser)
-    add_use_ema(parser)
     parser.add_argument(
         "--to",
         required=True,
@@ -46,15 +45,6 @@ def add_convert_parser(commands: Any) -> None:
     )
     flags.add_architecture(parser, "which subnet of a supernet, for timm and hub")
     flags.add_file_output(parser)
-
-
-def add_use_ema(parser: argparse.ArgumentParser) -> None:
-    """Which of the weights that a file holds."""
-    parser.add_argument(
-        "--use-ema",
-        action="store_true",
-        help="take the moving average of the weights from other people's file that holds plain ones, too",
-    )
 
 
 def checkpoint_of(arguments: argparse.Namespace) -> Checkpoint:

@@ -234,13 +234,15 @@ def _subset(arguments: argparse.Namespace) -> None:
 
 def _is_own(listing: Path, names: list[str]) -> bool:
     """Whether the list is there already; only the same one may be."""
-    from ..data.disk import open_regular
+    from ..files import open_regular
 
     try:
         with open_regular(listing) as file:
             text = file.read().decode("utf-8", "surrogateescape")
     except FileNotFoundError:
-        return False
+        if not listing.is_symlink():
+            return False
+        raise ConfigError(f"--output {listing} is a link that leads nowhere; give another.") from None
     except OSError as error:
         raise ConfigError(f"--output {listing}: the list cannot be there ({error}); give another.") from None
     if text.split("\n")[:-1] != names:

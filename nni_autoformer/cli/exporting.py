@@ -8,7 +8,7 @@ from typing import Any
 
 from ..complexity import told_costs
 from . import flags
-from .conversion import add_use_ema, checkpoint_of
+from .conversion import checkpoint_of
 from .screen import say, say_next
 
 _logger = logging.getLogger("nni_autoformer")
@@ -19,7 +19,6 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("export", help="write a subnet for other programs", description=__doc__)
     parser.set_defaults(run=run)
     flags.add_checkpoint(parser)
-    add_use_ema(parser)
     flags.add_architecture(parser, "which subnet of a supernet, see nni-autoformer test")
     parser.add_argument(
         "--format", required=True, choices=("safetensors", "onnx", "torch-export"), help="what to write"

@@ -55,6 +55,7 @@ def run(arguments: argparse.Namespace) -> None:
         flags.configured(DataSet, arguments),
         architecture=which(arguments),
         space=arguments.space,
+        use_ema=arguments.use_ema,
         img_size=arguments.img_size,
         relative_position=arguments.relative_position,
         selection=arguments.selection,

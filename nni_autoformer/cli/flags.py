@@ -158,8 +158,18 @@ def add_checkpoint(parser: argparse.ArgumentParser, what: str = "a supernet or a
         metavar="FILE",
         help=f"{what}: ours, a published one, or one of NNI's hub",
     )
+    add_use_ema(parser)
     parser.add_argument(
         "--space", help="name of a packaged space, or a YAML file (default: the checkpoint's)"
+    )
+
+
+def add_use_ema(parser: argparse.ArgumentParser) -> None:
+    """Which of the weights that a file holds."""
+    parser.add_argument(
+        "--use-ema",
+        action="store_true",
+        help="take the moving average of the weights from other people's file that holds plain ones, too",
     )
 
 

@@ -82,6 +82,7 @@ def run(arguments: argparse.Namespace) -> None:
         limits=flags.limits_of(arguments),
         evaluation=flags.configured(Evaluation, arguments),
         space=arguments.space,
+        use_ema=arguments.use_ema,
         **flags.output_of(arguments),
     )
     if found.fresh:

@@ -121,6 +121,7 @@ def run(arguments: argparse.Namespace) -> None:
         racing=racing_of(arguments),
         selection=arguments.selection,
         space=arguments.space,
+        use_ema=arguments.use_ema,
         **flags.output_of(arguments),
     )
     if found.fresh:

@@ -64,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         selection=arguments.selection,
         evaluation=flags.configured(Evaluation, arguments),
         space=arguments.space,
+        use_ema=arguments.use_ema,
     )
     if arguments.json:
         say(json.dumps(tested_json(tested, arguments.checkpoint)))

@@ -13,12 +13,13 @@ import hashlib
 import os
 import stat
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError
-from .disk import is_hidden, open_regular
+from ..files import open_regular
+from .disk import is_hidden
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,6 +39,9 @@ _BLOCK = 4096
 """Bytes that a file counts at least: opening a smaller one takes longer than reading it."""
 
 _AT_ONCE = 1 << 20
+
+_PARTS = 1024
+"""Parts of a list of files whose states are told apart."""
 
 _WORDS = {
     "images": "the number of images",
@@ -69,7 +73,13 @@ class Contents:
     taken: int
 
     @classmethod
-    def of(cls, source: ImageSource, taken: int | None = None, strict: bool = False) -> Contents:
+    def of(
+        cls,
+        source: ImageSource,
+        taken: int | None = None,
+        strict: bool = False,
+        states: FileStates | None = None,
+    ) -> Contents:
         """Take a set's contents.
 
         Args:
@@ -77,6 +87,7 @@ class Contents:
             taken: time of the contents that these will be compared with; None for now.
             strict: whether to look in large sets also at the time at which a file's state last changed, which
                 a program cannot set back as it can the time of change: a copied set is then another one.
+            states: gets what the file system says beside of a large set's files.
         """
         taken = time.time_ns() if taken is None else taken
         return cls(
@@ -84,7 +95,7 @@ class Contents:
             classes=_digest(source.classes),
             names=_digest(source.identifiers),
             labels=hashlib.sha256(source.targets.astype("<i8").tobytes()).hexdigest(),
-            pixels=_pixels(source, taken, strict),
+            pixels=_pixels(source, taken, strict, states),
             taken=taken,
         )
 
@@ -111,22 +122,68 @@ class Contents:
         """The attributes, as JSON values."""
         return asdict(self)
 
-    def changes(self, source: ImageSource, strict: bool = False) -> list[str]:
+    def changes(
+        self, source: ImageSource, strict: bool = False, states: FileStates | None = None
+    ) -> list[str]:
         """What is different in a set as it is now, in words; empty where nothing is.
 
         Args:
             source: the images now.
             strict: whether these contents were taken so.
+            states: as for `of`.
         """
-        now = Contents.of(source, self.taken, strict)
+        now = Contents.of(source, self.taken, strict, states)
         return [text for name, text in _WORDS.items() if getattr(self, name) != getattr(now, name)]
 
 
-def _pixels(source: ImageSource, taken: int, strict: bool) -> str:
+class FileStates:
+    """What a program cannot set back as it can a file's time: at which place of the disk it is, and when that
+    last changed. Of a long list of files, digests of its parts; empty for a small set, whose files are read.
+
+    Attributes:
+        parts: a digest per part, in order.
+    """
+
+    def __init__(self) -> None:
+        self.parts: list[str] = []
+
+    def take(self, entries: Iterable[os.stat_result | None], count: int) -> Iterator[os.stat_result | None]:
+        """Go through the files' states, of which there are so many, and give them on."""
+        size, found = self.size_of(count), hashlib.sha256()
+        for number, entry in enumerate(entries, start=1):
+            found.update(f"{entry.st_ino} {entry.st_ctime_ns}\n".encode() if entry else b"missing\n")
+            if number % size == 0 or number == count:
+                self.parts.append(found.hexdigest()[:16])
+                found = hashlib.sha256()
+            yield entry
+
+    def touched(self, before: Sequence[str], files: Sequence[str]) -> str:
+        """Where files were written or replaced, in words; empty where none was, and where all were, as in a
+        set that was copied or moved.
+
+        Args:
+            before: the parts of earlier states of the same files.
+            files: names of the files.
+        """
+        other = [i for i, pair in enumerate(zip(before, self.parts)) if pair[0] != pair[1]]
+        if not other or len(other) == len(self.parts):
+            return ""
+        size = self.size_of(len(files))
+        first, last = files[other[0] * size], files[min(len(files), (other[0] + 1) * size) - 1]
+        more = f", and in {len(other) - 1:,} more places" if len(other) > 1 else ""
+        return f"{first}{more}" if first == last else f"among those from {first} to {last}{more}"
+
+    @staticmethod
+    def size_of(count: int) -> int:
+        """Files of a part."""
+        return max(1, -(-count // _PARTS))
+
+
+def _pixels(source: ImageSource, taken: int, strict: bool, states: FileStates | None) -> str:
     if source.array is not None:
         return _array_digest(source.array, source.indices)
     files = source.used_files() or source.watched
-    return stamp_files(files, taken, strict) if files else ""
+    return stamp_files(files, taken, strict, states) if files else ""
 
 
 def _array_digest(array: np.ndarray, indices: np.ndarray) -> str:
@@ -136,16 +193,21 @@ def _array_digest(array: np.ndarray, indices: np.ndarray) -> str:
     return found.hexdigest()
 
 
-def stamp_files(paths: Sequence[str], taken: int, strict: bool = False) -> str:
+def stamp_files(
+    paths: Sequence[str], taken: int, strict: bool = False, states: FileStates | None = None
+) -> str:
     """One digest of files in their order, by the rule that this module's docstring gives.
 
     Args:
         paths: the files; that one is missing counts too.
-        taken, strict: how to look, see `Contents.of`.
+        taken, strict, states: how to look, see `Contents.of`.
     """
     if _is_small(paths):
         return _digest(_content(path) for path in paths)
-    return _digest(_line(_stat(path), path, taken, strict) for path in paths)
+    entries: Iterable[os.stat_result | None] = map(_stat, paths)
+    if states is not None:
+        entries = states.take(entries, len(paths))
+    return _digest(_line(entry, path, taken, strict) for path, entry in zip(paths, entries))
 
 
 def _is_small(paths: Sequence[str]) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..config import at_least, require_ranges, setting
+from ..files import real_path
 from .catalogue import NAMES
 
 if TYPE_CHECKING:
@@ -60,7 +61,7 @@ class DataSet:
     @property
     def folder(self) -> str | None:
         """The folder with its whole path."""
-        return None if self.data is None else str(Path(self.data).resolve())
+        return None if self.data is None else str(real_path(self.data))
 
     def open(self, in_chans: int = 3, test_only: bool = False) -> DataSplits:
         """The images, see `open_data`.

@@ -5,9 +5,7 @@ back are not followed, and what is no regular file is never waited for.
 from __future__ import annotations
 
 import os
-import stat
 from collections import Counter
-from typing import BinaryIO
 
 from ..errors import ConfigError
 from .formats import image_suffixes, suffix_of
@@ -152,23 +150,6 @@ def images_below(
                     names.append(entry.name)
         found.append((place, sorted(names)))
     return [f"{place}/{name}" for place, names in sorted(found) for name in names]
-
-
-def open_regular(path: str | os.PathLike[str]) -> BinaryIO:
-    """Open a file for reading without ever waiting for it, as a pipe would have one wait.
-
-    Raises:
-        OSError: it is missing, or no regular file.
-    """
-    file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115 (the caller closes it)
-    if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-        file.close()
-        raise OSError(f"{os.fspath(path)} is no regular file")
-    return file
-
-
-def _without_waiting(path: str, flags: int) -> int:
-    return os.open(path, flags | getattr(os, "O_NONBLOCK", 0))
 
 
 def process_lives(process: int) -> bool:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import ConfigError
+from ..files import open_regular, read_text
 from .disk import class_folders, folders_above, images_below, is_hidden
 
 IMAGES = {"train": 1_281_167, "val": 50_000}
@@ -106,10 +107,10 @@ def _unpacked_devkit(folder: Path) -> list[str]:
     from scipy.io import loadmat
 
     data = folder / "data"
-    with open(data / "meta.mat", "rb") as file:
+    with open_regular(data / "meta.mat") as file:
         synsets = loadmat(file, squeeze_me=True)["synsets"]
     wnids = {int(synset["ILSVRC2012_ID"]): str(synset["WNID"]) for synset in synsets}
-    numbers = (data / "ILSVRC2012_validation_ground_truth.txt").read_text(encoding="ascii").split()
+    numbers = read_text(data / "ILSVRC2012_validation_ground_truth.txt", "ascii").split()
     return [wnids[int(number)] for number in numbers]
 
 
@@ -197,7 +198,7 @@ def plan_moves(val: Path, classes: Mapping[str, str]) -> Moves:
             raise ConfigError(f"{val / wnid} is a link; the images of the class are not moved through it.")
         if wnid is None:
             moves.unknown.append(name)
-        elif (val / wnid / name).exists():
+        elif os.path.lexists(val / wnid / name):
             moves.taken.append(name)
         else:
             moves.planned.append((val / name, val / wnid / name))

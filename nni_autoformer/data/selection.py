@@ -12,9 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from ..errors import ConfigError
-from ..files import digest, replacing
+from ..files import digest, open_regular, replacing
 from ..randomness import generator
-from .disk import open_regular
 from .source import ImageSource
 
 DEFAULT_PER_CLASS = 100

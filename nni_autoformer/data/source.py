@@ -14,8 +14,8 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
+from ..files import open_regular
 from .catalogue import Samples
-from .disk import open_regular
 from .opening import open_image, to_mode
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -103,7 +103,8 @@ class ImageStore:
             return None
         if source is not None:
             self._look_again(place, facts, source)
-        return DecodedImages(torch.from_numpy(images), torch.from_numpy(targets), facts.identifiers)
+        arrays = torch.from_numpy(images), torch.from_numpy(targets)
+        return DecodedImages(*arrays, facts.identifiers, facts.checksums)
 
     def _look_again(self, place: Path, facts: StoredFacts, source: ImageSource) -> None:
         """Note how the file system shows the same contents now, so that trials recognise them by it."""

@@ -21,10 +21,13 @@ import numpy as np
 from PIL import Image
 
 from ..errors import ConfigError
-from .disk import open_regular
+from ..files import open_regular, read_text
 from .huggingface import TEST_SPLITS
 from .opening import open_image
 from .source import DataSplits, ImageSource, statistics
+
+MOST_CLASSES = 1 << 20
+"""A larger number of a class is damage; a name is made for each."""
 
 _NAME = re.compile(r"((?:.*/)?[^./][^.]*)\.([^/]+)")
 """A sample's key, and the field's name, from a tar member's name."""
@@ -71,7 +74,7 @@ def _splits(root: Path) -> dict[str, str]:
     for name in ("_info.json", "info.json"):
         if (root / name).is_file():
             try:
-                splits = json.loads((root / name).read_text(encoding="utf-8"))["splits"]
+                splits = json.loads(read_text(root / name))["splits"]
                 return {str(split): str(split) for split in splits}
             except (OSError, ValueError, KeyError, TypeError) as error:
                 raise ConfigError(f"{root / name}: this names no splits of shards ({error!r}).") from None
@@ -145,7 +148,7 @@ def _read(dataset: str, root: Path, split: str, wanted: str) -> _Shards:
                 _index(shard, number, found, reader)
         except FileNotFoundError:
             raise ConfigError(f"{file}: the shard is missing; shards have to lie on a disk.") from None
-        except (tarfile.TarError, OSError, ValueError, KeyError) as error:
+        except (tarfile.TarError, OSError, ValueError, LookupError, TypeError, ArithmeticError) as error:
             raise ConfigError(
                 f"{file}: the shard cannot be read as an uncompressed tar file of samples ({error})."
             ) from None
@@ -183,6 +186,10 @@ def _add(
     target = int(json.loads(text)[label] if label else text)
     if target < 0:  # timm passes over these, too
         return
+    if target >= MOST_CLASSES:
+        raise ValueError(
+            f"the sample '{key}' is of class {target}; classes are numbers below {MOST_CLASSES:,}"
+        )
     found.names.append(f"{Path(found.files[number]).name}/{key}")
     found.targets.append(target)
     found.places.append((number, image.offset_data, image.size))

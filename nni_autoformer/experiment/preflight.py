@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import socket
 from pathlib import Path
 
+from ..config import shown
 from ..errors import ConfigError
 from ..files import read_json
 from . import fixes, hosting
@@ -26,9 +28,28 @@ def require_host(folder: str | Path, port: int) -> None:
         ConfigError: the port is taken, or NNI cannot write to the user's home.
     """
     require_home()
-    if (Path(folder) / ID_FILE).is_file():
-        fixes.stop_orphaned_manager(read_json(Path(folder) / ID_FILE)["id"])
+    if (known := known_experiment(folder)) is not None:
+        fixes.stop_orphaned_manager(known)
     require_port(port)
+
+
+def known_experiment(folder: str | Path) -> str | None:
+    """NNI's name of the experiment that a run's folder holds; None if it holds none.
+
+    Raises:
+        ConfigError: the file that keeps it is damaged.
+    """
+    path = Path(folder) / ID_FILE
+    if not path.is_file():
+        return None
+    content = read_json(path)
+    name = content.get("id") if isinstance(content, dict) else None
+    if not isinstance(name, str) or not re.fullmatch(r"[A-Za-z0-9_-]{1,64}", name):
+        raise ConfigError(
+            f"{path}: id is {shown(repr(name))}; it should be the name of an NNI experiment. Without the "
+            "file the run starts a new one."
+        )
+    return name
 
 
 def require_room(folder: str | Path) -> None:

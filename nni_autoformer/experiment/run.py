@@ -19,10 +19,10 @@ from nni.nas.space import BaseModelSpace
 from nni.nas.strategy.base import Strategy
 
 from ..errors import Terminated
-from ..files import read_json, write_json
+from ..files import write_json
 from . import exposure, fixes
 from .model_trial import MODEL_FILE
-from .preflight import ID_FILE, require_host, require_room
+from .preflight import ID_FILE, known_experiment, require_host, require_room
 from .shown_trials import ShownTrials, is_resumable
 
 _logger = logging.getLogger("nni_autoformer")
@@ -134,10 +134,7 @@ def _config(name: str, concurrency: int, gpus: int) -> NasExperimentConfig:
 
 def _known(place: Path, nni: Path) -> str | None:
     """The name of the experiment that a folder holds, if NNI can go on with it."""
-    if not (place / ID_FILE).is_file():
-        return None
-    identity = str(read_json(place / ID_FILE)["id"])
-    if is_resumable(nni, identity):
+    if (identity := known_experiment(place)) is None or is_resumable(nni, identity):
         return identity
     _logger.warning(
         "NNI's data base of the experiment %s is not complete, as after a full disk: a new one goes on "

@@ -11,7 +11,9 @@ from ..complexity import costs_of, measured_costs
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
+from ..files import real_path
 from ..search.evaluation import Evaluation
+from ..search.folder import IMAGES_CHECKSUM
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .plans import test_plan
@@ -38,6 +40,8 @@ class Tested:
         split: images that were evaluated, 'test' or 'selection'.
         top1, top5: percent of the images that are named right by the first, or by the first five, answers.
         images: how many images were evaluated.
+        checksum: checksum of the images, by which a search knows that its trials see the same ones; None
+            where several processes have shared them.
     """
 
     architecture: Architecture
@@ -46,6 +50,7 @@ class Tested:
     top1: float
     top5: float
     images: int
+    checksum: int | None = None
 
     @property
     def costs(self) -> dict[str, int]:
@@ -56,7 +61,9 @@ class Tested:
     def metric(self) -> dict[str, Any]:
         """What an NNI trial reports."""
         costs = measured_costs(self.architecture, self.space.model)
-        return {"default": self.top1, "top5": self.top5, "images": self.images, **costs}
+        accuracy = {"default": self.top1, "top5": self.top5, "images": self.images}
+        checksum = {} if self.checksum is None else {IMAGES_CHECKSUM: self.checksum}
+        return accuracy | costs | checksum
 
 
 def test(
@@ -68,6 +75,7 @@ def test(
     selection: str | None = None,
     evaluation: Evaluation = Evaluation(),
     space: SearchSpace | str | Path | None = None,
+    use_ema: bool = False,
 ) -> Tested:
     """Evaluate one subnet of a checkpoint, as the plain network that a user would deploy, with the other
     processes that torchrun has started; as an NNI trial, report the accuracy while it grows and at the end.
@@ -80,6 +88,7 @@ def test(
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         evaluation: where and how to evaluate.
         space: search space of a file that does not name its own.
+        use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
 
     Raises:
         ConfigError: the checkpoint, the images or a value cannot be used.
@@ -95,7 +104,8 @@ def test(
 
     def opened() -> tuple[Checkpoint, Architecture]:
         evaluation.require_device()
-        found = Checkpoint(path, None if space is None else SearchSpace.load(space))
+        expected = None if space is None else SearchSpace.load(space)
+        found = Checkpoint(path, expected, use_ema=use_ema)
         found.require_expected()
         return found, found.architecture(architecture)
 
@@ -143,7 +153,8 @@ def evaluated(
         ranks=ranks,
     )
     top1, top5, count = (metric[name] for name in ("default", "top5", "images"))
-    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count)
+    checksum = metric.get(IMAGES_CHECKSUM)
+    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count, checksum)
 
 
 def require_split(split: str, selection: str | None) -> None:
@@ -179,7 +190,7 @@ def images_of(
     from ..search.images import EvaluationImages
 
     return EvaluationImages(
-        checkpoint=str(checkpoint.resolve()),
+        checkpoint=str(real_path(checkpoint)),
         dataset=data.dataset,
         data=data.folder,
         split=split,

@@ -25,6 +25,7 @@ from ..experiment import hosting
 from ..experiment.exposure import EVERYWHERE, LOOPBACK, listen_on
 from ..experiment.manager import Manager
 from ..experiment.quiet import quieten_libraries
+from ..files import read_yaml
 from ..search.generational import GenerationalSearch
 from ..space import SearchSpace
 from .shell_command import command_words
@@ -45,6 +46,7 @@ def read_config(path: Path) -> Any:
 
     if not path.is_file():
         raise ConfigError(f"{path}: there is no such file.")
+    read_yaml(path)  # within bounds, which NNI's own reading has not
     try:
         return ExperimentConfig.load(path).canonical_copy()
     except Exception as error:  # whatever NNI's checks raise: AssertionError without a text among them

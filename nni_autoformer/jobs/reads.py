@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..config import shown
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..files import file_digest
@@ -47,14 +49,27 @@ class ImagesRead:
     source: ImageSource
 
     def record(self) -> dict[str, Any]:
-        from ..data.contents import Contents
+        from ..data.contents import Contents, FileStates
 
-        return Contents.of(self.source).to_dict()
+        states = FileStates()
+        content = Contents.of(self.source, states=states).to_dict()
+        return content | ({"states": states.parts} if states.parts else {})
 
     def changes(self, before: Any, where: str) -> list[str]:
-        from ..data.contents import Contents
+        from ..data.contents import Contents, FileStates
 
-        return Contents.from_dict(before, where).changes(self.source)
+        content, states = dict(before) if isinstance(before, Mapping) else before, FileStates()
+        kept = content.pop("states", []) if isinstance(content, dict) else []
+        if not isinstance(kept, list):
+            raise ConfigError(f"{where}: states is {shown(repr(kept))}; it should be a list.")
+        changes = Contents.from_dict(content, where).changes(self.source, states=states)
+        files = self.source.used_files()
+        if not changes and (touched := states.touched(kept, files)):
+            _logger.warning(
+                "Images were written or replaced since the run began, with the size and the time that they "
+                f"had before: {touched}. The run goes on as if they were the same."
+            )
+        return changes
 
 
 @dataclass(frozen=True)
@@ -83,6 +98,11 @@ def files_read(**paths: str | Path | None) -> dict[str, Reads]:
         for name, path in paths.items()
         if path is not None and Path(path).is_file()
     }
+
+
+def files_among(values: Iterable[object]) -> list[str | Path]:
+    """The values that may be names of files."""
+    return [value for value in values if isinstance(value, (str, Path))]
 
 
 def open_splits(data: DataSet, in_chans: int, ranks: Ranks = Ranks(), test_only: bool = False) -> DataSplits:

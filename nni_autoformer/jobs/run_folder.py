@@ -8,7 +8,7 @@ import contextlib
 import json
 import os
 import platform
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from filelock import FileLock, Timeout
 from ..config import shown
 from ..errors import ConfigError
 from ..experiment import current_trial
-from ..files import read_json, write_json
+from ..files import read_json, real_path, write_json
 from ..training.ranks import Ranks
 from .old_run import RUN_FILE, holds_run, set_aside, settle
 from .reads import Reads
@@ -36,6 +36,10 @@ def place_of(output: str | Path) -> Path:
     """
     trial = current_trial()
     return Path(output) if trial is None else Path(output) / trial.id
+
+
+MOST_LINKS = 40
+"""Links that are followed one after the other; systems follow no more."""
 
 
 class RunFolder:
@@ -172,9 +176,9 @@ class RunFolder:
     # The old run
 
     def _require_inputs_elsewhere(self) -> None:
-        place = self.path.resolve()
+        place = real_path(self.path)
         for entry in self.inputs:
-            if place in entry.resolve().parents:
+            if any(place in part.parents for part in _along_links(entry)):
                 raise ConfigError(
                     f"--overwrite would delete {entry}, which this run reads and which lies in --output "
                     f"{self.path}; give another --output."
@@ -263,6 +267,16 @@ def read_run(path: Path) -> dict[str, Any]:
     if content["status"] not in ("running", "finished"):
         raise ConfigError(f"{path}: status is {shown(content['status'])}; it should be running or finished.")
     return content
+
+
+def _along_links(path: Path) -> Iterator[Path]:
+    """The whole path of a file, and where the links that lead to it lie."""
+    for _ in range(MOST_LINKS):
+        yield (path := real_path(path.parent) / path.name)
+        if not path.is_symlink():
+            break
+        path = path.parent / os.readlink(path)
+    yield real_path(path)
 
 
 def _is_dead(owner: Mapping[str, Any]) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,21 @@ from ..complexity import COSTS
 from ..errors import ConfigError
 from ..files import append_line, told_when_full, write_text
 from ..report.results import SAMPLES, pareto, to_csv
-from ..search.random_subnets import SampledSubnet, best_of_sizes
+from ..search.random_subnets import SampledSubnet, best_of_sizes, with_accuracy
 from ..space import SearchSpace
+from .evaluate import SPLITS
 
 PART = "samples.{}.jsonl"
 """The answers of one process; a finished sample has none."""
 
 ARCHITECTURES = "architectures"
 
+CHECKSUM = "checksum"
+
 ROW = ("number", "origin", "name", *KEYS, *COSTS, "top1", "top5", "images", "split")
+COLUMNS = {*ROW, "architecture", "accuracy", "failed", CHECKSUM} - {*KEYS}
+"""What stands in a line of answers."""
+
 SIZE = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *COSTS, "top1", "top5")
 
 
@@ -48,15 +55,15 @@ class SampleFolder:
         Args:
             rank: the process that has measured it.
             subnet: which one.
-            found: accuracies, as JSON values.
+            found: accuracies, as JSON values; null, with 'failed', for a subnet that has none.
 
         Raises:
             ConfigError: the disk is full, or cannot be written.
         """
-        line = json.dumps({**subnet.row(self.space), "accuracy": found["top1"], **found})
+        row = {**subnet.row(self.space), "accuracy": found["top1"], **found}
         path = self.folder / PART.format(rank)
         with told_when_full(path):
-            append_line(path, line, to_disk=True)
+            append_line(path, _line(row), to_disk=True)
 
     def collect(self) -> list[dict[str, Any]]:
         """The answers of all processes, also those of earlier runs, in the order of the subnets; they are in
@@ -73,14 +80,14 @@ class SampleFolder:
                 answers[row["number"]] = row
         rows = [answers[number] for number in sorted(answers)]
         if parts:
-            self._write(SAMPLES, "".join(json.dumps(row) + "\n" for row in rows))
+            self._write(SAMPLES, "".join(_line(row) + "\n" for row in rows))
         for file in parts:
             file.unlink()
         return rows
 
     def _require_mine(self, row: Mapping[str, Any], file: Path) -> None:
         number = row.get("number")
-        mine = self.subnets[number] if isinstance(number, int) and 0 <= number < len(self.subnets) else None
+        mine = self.subnets[number] if type(number) is int and 0 <= number < len(self.subnets) else None
         if mine is None or row.get("architecture") != mine.architecture.to_dict():
             raise ConfigError(
                 f"{file}: the answers are of other subnets than this run's; give another --output."
@@ -95,9 +102,18 @@ class SampleFolder:
 
         Returns:
             The best of each size, see `best_of_sizes`, and the rows of the Pareto front over parameters.
+
+        Raises:
+            ConfigError: no random subnet has an accuracy.
         """
-        front = pareto(rows, lambda row: row["params"], lambda row: row["top1"])
-        return best_of_sizes(rows, sizes), front
+        whole = with_accuracy(rows)
+        if not any(row["origin"] == "random" for row in whole):
+            raise ConfigError(
+                f"{self.folder / SAMPLES}: none of the {len(rows):,} subnets has an accuracy, because their "
+                "logits are NaN or infinite; has the supernet's training diverged?"
+            )
+        front = pareto(whole, lambda row: row["params"], lambda row: row["top1"])
+        return best_of_sizes(whole, sizes), front
 
     def write(
         self, rows: Sequence[dict[str, Any]], best: Sequence[dict[str, Any]], front: Sequence[dict[str, Any]]
@@ -144,8 +160,35 @@ def _read(file: Path) -> list[dict[str, Any]]:
     rows = []
     *lines, _ = file.read_text(encoding="utf-8", errors="replace").split("\n")
     for number, line in enumerate(lines, start=1):
-        try:
-            rows.append(json.loads(line))
-        except ValueError:
-            raise ConfigError(f"{file}, line {number}: the answers are damaged here.") from None
+        row = _whole(line)
+        if row is None:
+            raise ConfigError(
+                f"{file}, line {number}: the answers are damaged here. Delete the line, and --resume "
+                "evaluates its subnet again."
+            )
+        rows.append(row)
     return rows
+
+
+def _line(row: Mapping[str, Any]) -> str:
+    return json.dumps({**row, CHECKSUM: zlib.crc32(json.dumps(row).encode())})
+
+
+def _whole(line: str) -> dict[str, Any] | None:
+    """The row that a line holds; None if it is not as it was written. Earlier versions wrote no checksum."""
+    try:
+        row = json.loads(line)
+        known = isinstance(row, dict) and COLUMNS.issuperset(row)
+        checksum = row.pop(CHECKSUM, None)
+        sound = checksum in (None, zlib.crc32(json.dumps(row).encode()))
+        return row if known and sound and _is_answer(row) else None
+    except (ValueError, RecursionError, AttributeError, TypeError):
+        return None
+
+
+def _is_answer(row: Mapping[str, Any]) -> bool:
+    numbers = [row.get("top1"), row.get("top5")]
+    if row.get("failed") is True:
+        return numbers == [None, None]
+    shares = all(isinstance(number, (int, float)) and 0 <= number <= 100 for number in numbers)
+    return shares and type(row.get("images")) is int and row["images"] > 0 and row.get("split") in SPLITS

@@ -15,13 +15,14 @@ from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..files import digest, told_when_full, write_text
+from ..search.driver import HOPELESS
 from ..search.evaluation import Evaluation
 from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of, require_split
 from .plans import sample_plan
-from .reads import ImagesRead, files_read, open_splits
+from .reads import ImagesRead, files_among, files_read, open_splits
 from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
 
@@ -35,6 +36,8 @@ _logger = logging.getLogger("nni_autoformer")
 
 FIGURE_FILE = "samples.png"
 
+_logger = logging.getLogger("nni_autoformer")
+
 
 @dataclass(frozen=True)
 class Sampled:
@@ -42,7 +45,8 @@ class Sampled:
 
     Attributes:
         output: folder of the run.
-        rows: a row per subnet, with its architecture, costs and accuracies.
+        rows: a row per subnet, with its architecture, costs and accuracies; 'failed' marks one whose logits
+            are not finite, which is not ranked.
         best: the best subnet of each size, see `best_of_sizes`.
         front: rows of the Pareto front over parameters.
         summary: what the sample tells, as a text.
@@ -71,6 +75,7 @@ def sample(
     limits: Limits = Limits(),
     evaluation: Evaluation = Evaluation(),
     space: SearchSpace | str | Path | None = None,
+    use_ema: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Sampled:
@@ -89,6 +94,7 @@ def sample(
         limits: what a subnet may cost.
         evaluation: where and how to evaluate.
         space: search space of a file that does not name its own.
+        use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
         resume: go on with an unfinished sample in the folder.
         overwrite: delete the run in the folder and start anew.
 
@@ -108,12 +114,20 @@ def sample(
 
         def prepared() -> SampleJob:
             return SampleJob.prepare(
-                images, data, expected, evaluation, limits=limits, n=n, seed=seed, architectures=architectures
+                images,
+                data,
+                expected,
+                evaluation,
+                limits=limits,
+                n=n,
+                seed=seed,
+                architectures=architectures,
+                use_ema=use_ema,
             )
 
         job = ranks.agree(prepared, one_first=True)
         reads = {"images": ImagesRead(job.source), **files_read(checkpoint=path)}
-        inputs = [path, data.folder, selection, *architectures]
+        inputs = [path, data.folder, selection, *architectures, *files_among([space])]
         folder = RunFolder(place, "sample", job.config, reads, inputs)
 
         def work() -> None:
@@ -166,6 +180,7 @@ class SampleJob:
         n: int,
         seed: int,
         architectures: Sequence[str | Path],
+        use_ema: bool = False,
     ) -> SampleJob:
         """What is asked for, checked; nothing is written or decoded yet.
 
@@ -174,7 +189,7 @@ class SampleJob:
             data: data set.
             expected: space that the user gave, if any.
             evaluation: where and how to evaluate.
-            limits, n, seed, architectures: as for `sample`.
+            limits, n, seed, architectures, use_ema: as for `sample`.
 
         Raises:
             ConfigError: the checkpoint or the images are not as they should be.
@@ -186,7 +201,7 @@ class SampleJob:
         if expected is not None:
             limits.require_feasible(expected)
         path = Path(images.checkpoint)
-        checkpoint = Checkpoint(path, expected)
+        checkpoint = Checkpoint(path, expected, use_ema=use_ema)
         checkpoint.require_supernet()
         header = checkpoint.header
         named = _named(architectures, checkpoint)
@@ -209,6 +224,7 @@ class SampleJob:
             "limits": limits.to_dict(),
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
+            **checkpoint.choice,
         }
         return cls(checkpoint, images, source, subnets, evaluation, limits, n, config)
 
@@ -218,6 +234,7 @@ class SampleJob:
         Raises:
             ConfigError: the checkpoint or an image cannot be read, or the folder's answers are damaged.
         """
+        from ..search.accuracy import NoAccuracy
         from .sample_folder import SampleFolder
 
         ranks.tell(self._plan())
@@ -229,13 +246,26 @@ class SampleJob:
         supernet = self.checkpoint.supernet()
         evaluator = self.evaluation.evaluator(self.header, decoded)
         name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
+        ranked = failed = 0
         done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
         with Bar(done + len(mine), name, "subnets", initial=done, shown=ranks.main) as bar:
             for subnet in mine:
                 supernet.set_architecture(subnet.architecture)
-                accuracy = asdict(evaluator.evaluate(supernet))
-                folder.record(ranks.rank, subnet, {**accuracy, "split": self.images.split})
+                try:
+                    found = asdict(evaluator.evaluate(supernet))
+                except NoAccuracy as error:
+                    _logger.warning(
+                        "Subnet %s (%s) is not ranked: %s", subnet.told, subnet.architecture, error
+                    )
+                    found = {"top1": None, "top5": None, "images": len(decoded), "failed": True}
+                folder.record(ranks.rank, subnet, {**found, "split": self.images.split})
                 bar.update()
+                ranked, failed = ranked + (found["top1"] is not None), failed + (found["top1"] is None)
+                if failed >= HOPELESS and not ranked:
+                    raise ConfigError(
+                        f"{self.checkpoint.path}: none of the {failed} subnets so far has an accuracy, "
+                        "because their logits are NaN or infinite; has the supernet's training diverged?"
+                    )
 
     def _plan(self) -> str:
         number, split = len(self.subnets), self.images.split
@@ -245,17 +275,19 @@ class SampleJob:
         """Put the answers together, and write what they tell."""
         from ..report.figures import draw_samples
         from ..report.summary import SUMMARY_FILE
+        from ..search.random_subnets import with_accuracy
         from .sample_folder import SampleFolder
 
         found = self.found(output, sizes)
         files = SampleFolder(output, self.subnets, self.header.space)
         files.write(found.rows, found.best, found.front)
         with told_when_full(output / FIGURE_FILE):
-            draw_samples(found.rows, found.best, found.front, self.header.space.name, output / FIGURE_FILE)
+            rows = with_accuracy(found.rows)
+            draw_samples(rows, found.best, found.front, self.header.space.name, output / FIGURE_FILE)
         with told_when_full(output / SUMMARY_FILE):
             write_text(output / SUMMARY_FILE, found.summary)
         if (trial := current_trial()) is not None:
-            top = max(found.rows, key=lambda row: row["top1"])
+            top = max(with_accuracy(found.rows), key=lambda row: row["top1"])
             trial.report_final({"default": top["top1"], **{name: top[name] for name in COSTS}})
 
     def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.header import OWN_KINDS
 from ..complexity import measured_costs
 from ..config import at_least, one_of, require_ranges, setting
 from ..data.data_set import DataSet
@@ -17,7 +18,7 @@ from ..experiment.exposure import EVERYWHERE, LOOPBACK
 from ..experiment.preflight import require_host, require_room
 from ..experiment.quiet import quieten_libraries
 from ..experiment.trial import Trial
-from ..files import digest
+from ..files import digest, real_path
 from ..search.algorithms import searcher_with, tell_setting
 from ..search.driver import RETRIES
 from ..search.evaluation import Evaluation
@@ -30,7 +31,7 @@ from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
 from .plans import search_plan
-from .reads import ImagesRead, files_read, open_splits
+from .reads import ImagesRead, files_among, files_read, open_splits
 from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
 from .searched import Searched, write_report
@@ -104,6 +105,7 @@ def search(
     racing: Racing | None = None,
     selection: str | None = None,
     space: SearchSpace | str | Path | None = None,
+    use_ema: bool = False,
     resume: bool = False,
     overwrite: bool = False,
 ) -> Searched:
@@ -121,6 +123,7 @@ def search(
         racing: how candidates are stopped early; None evaluates all on all images.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         space: search space of a file that does not name its own.
+        use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
         resume: go on with an unfinished search in the folder.
         overwrite: delete the run in the folder and start anew.
 
@@ -147,24 +150,26 @@ def search(
                 limits.require_feasible(expected)
             if engine.engine == "nni":
                 require_host(place, engine.port)
-            opened = Checkpoint(path, expected)
+            opened = Checkpoint(path, expected, use_ema=use_ema)
             opened.require_expected()
             header = opened.header
             source = images.of(header, open_splits(data, header.space.model.in_chans, ranks))
             searcher = searcher_with(header.space, limits, algorithm)
             tell_setting(searcher)
             config = {
-                "checkpoint": str(path.resolve()),
+                "checkpoint": str(real_path(path)),
                 "selection": digest(source.identifiers),
                 "limits": limits.to_dict(),
                 searcher.algorithm: asdict(algorithm),
                 "precision": evaluation.precision,
                 "racing": None if racing is None else racing.confidence,
+                **opened.choice,
             }
             report = _reporter(trial, algorithm.population_size)
             run = Search(opened, images, source, searcher, here, engine, report, racing, ranks)
             reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
-            return run, RunFolder(place, "search", config, reads, inputs=[path, data.folder, selection])
+            inputs = [path, data.folder, selection, *files_among([space])]
+            return run, RunFolder(place, "search", config, reads, inputs)
 
         run, folder = ranks.agree(prepared, one_first=True)
         found: list[Searched] = []
@@ -254,6 +259,7 @@ class Search:
         self.searcher = searcher
         self.evaluation, self.engine, self.report = evaluation, engine, report
         self.racing, self.ranks = racing, ranks
+        self._use_ema = checkpoint.use_ema
         self._supernet = checkpoint.supernet() if engine.engine == "sequential" else None
 
     def into(self, output: Path) -> Searched:
@@ -343,6 +349,9 @@ class Search:
         images, evaluation, engine = self.images, self.evaluation, self.engine
         if images.store != "none":  # so that the trials find them
             images.decoded(self.header, "decode selection images", self.source)
+        # a trial gets the model space as its constructor's arguments, and a path is the smallest of them
+        space = output / SPACE_FILE
+        self.header.space.to_yaml(space)
         evaluator = TrialEvaluator(
             checkpoint=images.checkpoint,
             dataset=images.dataset,
@@ -350,16 +359,16 @@ class Search:
             selection=images.selection,
             store=images.store,
             workers=images.workers,
+            space=None if self.header.kind in OWN_KINDS else str(space.resolve()),
+            use_ema=self._use_ema,
             batch_size=evaluation.batch_size,  # type: ignore[arg-type]
             device=evaluation.device,
             precision=evaluation.precision,
         )
-        # a trial gets the model space as its constructor's arguments, and a path is the smallest of them
-        self.header.space.to_yaml(output / SPACE_FILE)
         on_gpu = pick_device(evaluation.device).type == "cuda"
         _logger.info("Web UI: http://localhost:%d", engine.port)
         return run_trials(
-            AutoFormer(str((output / SPACE_FILE).resolve())),
+            AutoFormer(str(space.resolve())),
             evaluator,
             strategy,
             output,

@@ -13,15 +13,16 @@ from ..complexity import told_costs
 from ..data.data_set import DataSet, Loading
 from ..errors import ConfigError
 from ..experiment import current_trial
+from ..files import real_path
 from ..space import ModelConfig, SearchSpace
 from ..training.ranks import Ranks
 from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
 from .evaluate import Which
 from .preparation import TrainJob, device_of
-from .reads import files_read, open_splits
+from .reads import files_among, files_read, open_splits
 from .run_folder import RunFolder, jsonable, place_of, run_once
-from .train_supernet import Trained, files_among, resolved_recipe, training_reads
+from .train_supernet import Trained, resolved_recipe, training_reads
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
@@ -154,6 +155,7 @@ def finetune(
     *,
     architecture: Which = None,
     space: SearchSpace | str | Path | None = None,
+    use_ema: bool = False,
     img_size: int | Sequence[int] | None = None,
     relative_position: str | None = None,
     recipe: Recipe | str | Path | None = None,
@@ -174,6 +176,7 @@ def finetune(
         output: folder of the run.
         architecture: subnet of a supernet: an architecture, a name in the space, or a YAML file.
         space: search space of a file that does not name its own.
+        use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
         img_size: side, or height and width, of the images; None for the checkpoint's.
         relative_position: what becomes of the relative tables at another size, 'interpolate' or 'clip'.
         recipe, selection, loading, upkeep, device, resume, overwrite, changes: as for `retrain`.
@@ -187,7 +190,7 @@ def finetune(
     path, data = Path(checkpoint), DataSet.of(data)
     named = files_among([path, space, architecture, recipe])
     expected = None if space is None else SearchSpace.load(space)
-    opened = Checkpoint(path, expected)
+    opened = Checkpoint(path, expected, use_ema=use_ema)
     header = opened.header
     if header.of_supernet:
         opened.require_expected()
@@ -203,15 +206,22 @@ def finetune(
 
         classes = splits.train.classes
         subnet, notes = inherited_subnet(opened, chosen, size, classes, job.recipe, depth, way)
-        return subnet, [f"The weights are those of {path}, a {header.kind}.", *notes]
+        which = "the moving average in" if use_ema else "those of"
+        return subnet, [f"The weights are {which} {path}, a {header.kind}.", *notes]
 
-    config = {"checkpoint": str(path.resolve()), "img_size": size, "relative_position": way}
+    config = {
+        "checkpoint": str(real_path(path)),
+        "img_size": size,
+        "relative_position": way,
+        **opened.choice,
+    }
     inherited = {
         "checkpoint": config["checkpoint"],
         "kind": header.kind,
         "epoch": header.run.epoch,
         "img_size": header.space.model.img_size,
         "num_classes": header.space.model.num_classes,
+        **opened.choice,
     }
     facts = {"inherited": inherited, "supernet_depth": depth}
     run = SubnetRun("finetune", chosen, around, resolved, data, splits, config, facts, start, named)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -16,7 +15,7 @@ from ..training.ranks import Ranks
 from ..training.recipe import Recipe, recipe_values
 from ..training.upkeep import Upkeep
 from .preparation import SUPERNET_FILE, TrainJob, device_of
-from .reads import ImagesRead, Reads, files_read, open_splits
+from .reads import ImagesRead, Reads, files_among, files_read, open_splits
 from .run_folder import RunFolder, place_of, run_once
 
 if TYPE_CHECKING:
@@ -158,11 +157,6 @@ def training_reads(splits: DataSplits, job: TrainJob, selection: str | None) -> 
         images["test images"] = ImagesRead(splits.test)
     files = files_read(selection_list=selection, teacher_checkpoint=job.recipe.teacher_checkpoint)
     return images | files
-
-
-def files_among(values: Sequence[object]) -> list[str | Path]:
-    """The values that may be names of files."""
-    return [value for value in values if isinstance(value, (str, Path))]
 
 
 def resolved_recipe(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,7 +11,7 @@ from typing import Any, TypeVar
 
 from ..complexity import COSTS
 from ..errors import ConfigError
-from ..files import read_json
+from ..files import parse_json, read_json, read_text, real_path
 
 CANDIDATES, SAMPLES = "candidates.jsonl", "samples.jsonl"
 """What a search and a sample leave in their folders."""
@@ -132,7 +131,7 @@ def read_series(word: str) -> Series:
 
 
 def _label(path: Path) -> str:
-    return path.resolve().name if path.is_dir() else path.stem
+    return real_path(path).name if path.is_dir() else path.stem
 
 
 def _file_of(path: Path) -> tuple[str, Path]:
@@ -158,7 +157,7 @@ def _rows(file: Path) -> list[tuple[Mapping[str, Any], str]]:
 
 def _text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8-sig")
+        return read_text(file, "utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{file}: the file cannot be read as text ({error}).") from None
 
@@ -168,9 +167,9 @@ def _jsonl(file: Path) -> list[tuple[Mapping[str, Any], str]]:
     for number, line in enumerate(_text(file).splitlines(), start=1):
         where = f"{file}, line {number}"
         try:
-            content = json.loads(line) if line.strip() else None
-        except ValueError:
-            raise ConfigError(f"{where}: this is not valid JSON.") from None
+            content = parse_json(line) if line.strip() else None
+        except (ValueError, RecursionError) as error:
+            raise ConfigError(f"{where}: this is not valid JSON ({str(error)[:100]}).") from None
         if content is not None:
             rows.append((_mapping(content, where), where))
     return rows
@@ -187,7 +186,13 @@ def _csv(file: Path) -> list[tuple[Mapping[str, Any], str]]:
     lines = [(number, line) for number, line in enumerate(_text(file).splitlines(), start=1) if line.strip()]
     lines = [(number, line) for number, line in lines if not line.startswith("#")]
     reader = csv.DictReader(io.StringIO("\n".join(line for _, line in lines)))
-    return [(row, f"{file}, line {number}") for row, (number, _) in zip(reader, lines[1:])]
+    try:
+        names = list(reader.fieldnames or ())
+        if twice := [name for name in names if name and names.count(name) > 1]:
+            raise ConfigError(f"{file}: the column '{twice[0]}' stands there twice.")
+        return [(row, f"{file}, line {number}") for row, (number, _) in zip(reader, lines[1:])]
+    except csv.Error as error:
+        raise ConfigError(f"{file}, line {reader.line_num}: this is no CSV ({error}).") from None
 
 
 def _mapping(content: Any, where: str) -> Mapping[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..complexity import COSTS, cost_rows
 from ..files import write_text
-from ..search.random_subnets import standard_error, standing
+from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
 from ..space import SearchSpace
 
@@ -72,11 +72,15 @@ def sample_text(
         space: search space of the subnets.
         n: how many random ones were asked for.
     """
+    drawn = sum(row["origin"] == "random" for row in rows)
+    failed = [row for row in rows if row.get("failed")]
+    rows = with_accuracy(rows)
     random = [row["top1"] for row in rows if row["origin"] == "random"]
     images, error = rows[0]["images"], standard_error(max(random), rows[0]["images"])
     lines = [
         ("search space", f"{space.name}, {space.size:,} subnets"),
-        ("random subnets", f"{len(random):,}" + (", all that there are" if len(random) < n else "")),
+        ("random subnets", f"{drawn:,}" + (", all that there are" if drawn < n else "")),
+        *_failed_row(failed),
         (
             f"{rows[0]['split']} images",
             f"{images:,}; the standard error of an accuracy near the best is {error:.2f} %",
@@ -104,6 +108,14 @@ def sample_text(
         f"{table(lines)}\n{grid(head, sizes)}\n{grid(('Pareto front', *head[4:]), fronts)}\n"
         "The architecture of each number is in architectures/NUMBER.yaml.\n"
     )
+
+
+def _failed_row(failed: Sequence[Row]) -> list[tuple[str, str]]:
+    if not failed:
+        return []
+    names = [row["name"] or str(row["number"]) for row in failed[:3]]
+    more = ", …" if len(failed) > len(names) else ""
+    return [("without an accuracy", f"{len(failed):,} ({', '.join(names)}{more}): logits NaN or infinite")]
 
 
 def _standing_row(rows: Sequence[Row], row: Row) -> tuple[str, str]:

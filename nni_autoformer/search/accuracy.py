@@ -16,6 +16,10 @@ from ..errors import ConfigError
 from .batch_size import PLAIN, Batches
 
 
+class NoAccuracy(ConfigError):
+    """A network has logits that are not finite, so it names no class."""
+
+
 @dataclass(frozen=True)
 class Accuracy:
     """How many of the images a network names right.
@@ -58,10 +62,10 @@ class Counts:
         """The accuracy.
 
         Raises:
-            ConfigError: the network's logits are not finite, so it has no accuracy.
+            NoAccuracy: the network's logits are not finite.
         """
         if self.finite < self.images:
-            raise ConfigError(no_accuracy("the network's", precision))
+            raise NoAccuracy(no_accuracy("the network's", precision))
         return Accuracy(100 * self.first / self.images, 100 * self.five / self.images, self.images)
 
 

@@ -15,7 +15,7 @@ from ..architecture import Architecture
 from ..complexity import COSTS
 from ..config import shown
 from ..errors import ConfigError
-from .folder import SearchFolder
+from .folder import IMAGES_CHECKSUM, SearchFolder
 from .ledger import Candidate, Entry, Ledger, Status
 from .searcher import Answer, Searcher
 
@@ -62,6 +62,11 @@ class SearchDriver:
         self.on_answer = on_answer
         self.remember_proposals = remember_proposals
         self._lock = threading.RLock()
+        self._own_contents: dict[str, str] = {}
+
+    @property
+    def _contents(self) -> dict[str, str]:
+        return self._own_contents if self.folder is None else self.folder.contents
 
     @property
     def ledger(self) -> Ledger:
@@ -99,8 +104,18 @@ class SearchDriver:
         Args:
             candidate: what was evaluated.
             metric: the accuracy, or a mapping with it under 'default' and whatever else was measured.
+
+        Raises:
+            ConfigError: it was measured on other images than earlier ones.
         """
         details = dict(metric) if isinstance(metric, Mapping) else {"default": metric}
+        if not self.same_images(details):
+            raise ConfigError(
+                f"candidate {candidate.number} was evaluated on other images than the first one: they have "
+                "changed since the search began, and its candidates could not be compared. Put back what was "
+                "there and resume, or begin a new search."
+            )
+        details.pop(IMAGES_CHECKSUM, None)
         accuracy = _number(details.pop("default", None))
         kept = _plain({name: value for name, value in details.items() if name not in OF_THE_ARCHITECTURE})
         if "top5" in kept:  # a trial reports its accuracy once, the candidates' file has it beside top-5 too
@@ -112,6 +127,14 @@ class SearchDriver:
             )
             return self._take(candidate, self.ledger.fail)
         return self._take(candidate, lambda number: self.ledger.tell(number, accuracy, kept))
+
+    def same_images(self, metric: Any) -> bool:
+        """Whether a trial's result is on the images that the first result was on, as far as trials say it."""
+        seen = metric.get(IMAGES_CHECKSUM) if isinstance(metric, Mapping) else None
+        if type(seen) is not int:
+            return True
+        with self._lock:
+            return self._contents.setdefault("trial images", str(seen)) == str(seen)
 
     def stopped(self, candidate: Candidate, details: Mapping[str, Any]) -> bool:
         """Take that a candidate was stopped early; False if it had an answer already.

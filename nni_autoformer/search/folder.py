@@ -23,8 +23,13 @@ CONTENTS = {
     "checkpoint": "the supernet's file",
     "supernet": "the supernet's weights",
     "images": "the selection images",
+    "trial images": "the images that trials evaluate on",
 }
 """What accuracies depend on beside the setting of a search, in words."""
+
+
+IMAGES_CHECKSUM = "images_checksum"
+"""Key of what a trial reports of the images that it has seen."""
 
 
 class SearchFolder:

@@ -13,7 +13,7 @@ from ..checkpoints.header import Header
 from ..data.cache import DecodedImages
 from ..data.store import ImageStore, image_key
 from ..errors import ConfigError
-from ..files import digest
+from ..files import digest, real_path
 from ..training.ranks import Ranks
 
 if TYPE_CHECKING:
@@ -179,7 +179,7 @@ class EvaluationImages:
         model = header.space.model
         return image_key(
             dataset=self.dataset,
-            data=None if self.data is None else str(Path(self.data).resolve()),
+            data=None if self.data is None else str(real_path(self.data)),
             images=names,
             size=[model.in_chans, *model.img_size],
             **self._preparation(header),

@@ -37,6 +37,11 @@ class SampledSubnet:
     architecture: Architecture
     name: str = ""
 
+    @property
+    def told(self) -> str:
+        """Its number, and its name if it has one."""
+        return f"{self.number} '{self.name}'" if self.name else str(self.number)
+
     def row(self, space: SearchSpace) -> dict[str, Any]:
         """What is known of it before it is evaluated, as JSON values; the keys are those of a search's
         candidates.
@@ -98,6 +103,11 @@ def _and_the_rest(
 # What a sample tells
 
 Row = Mapping[str, Any]
+
+
+def with_accuracy(rows: Sequence[Row]) -> list[Row]:
+    """The rows of subnets that have an accuracy; those whose logits are not finite have none."""
+    return [row for row in rows if not row.get("failed")]
 
 
 def best_of_sizes(rows: Sequence[Row], sizes: int) -> list[dict[str, Any]]:

@@ -18,6 +18,7 @@ from ..space import ModelConfig, SearchSpace
 from ..training.ranks import Ranks
 from .accuracy import Accuracy, Counts, count
 from .batch_size import Batches, BatchSize
+from .folder import IMAGES_CHECKSUM
 from .images import EvaluationImages
 
 if TYPE_CHECKING:
@@ -56,8 +57,9 @@ def evaluate_subnet(
         ranks: this process among those that share the images.
 
     Returns:
-        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', and the
-        costs, 'params (M)' and 'macs (G)'.
+        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', the
+        costs, 'params (M)' and 'macs (G)', and of one process 'images_checksum', by which a search knows that
+        its trials see the same images.
 
     Raises:
         ConfigError: the checkpoint or the images cannot be used.
@@ -96,7 +98,8 @@ def evaluate_subnet(
     with Bar(len(decoded), name, shown=progress) as bar:
         counts = sum(ranks.gathered(ranks.agree(evaluated)), Counts())
     accuracy = ranks.agree(lambda: counts.accuracy(precision))
-    return trial_metric(accuracy, architecture, header.space.model)
+    metric = trial_metric(accuracy, architecture, header.space.model)
+    return metric if several else metric | {IMAGES_CHECKSUM: decoded.checksum()}
 
 
 def _share(

@@ -12,8 +12,10 @@ from nni.nas.evaluator import Evaluator
 from nni.nas.space import ExecutableModelSpace
 
 from ..architecture import Architecture
+from ..checkpoints import Checkpoint
 from ..experiment.fixes import own_record
 from ..experiment.model_trial import load_model
+from ..space import SearchSpace
 from .batch_size import BatchSize
 from .images import EvaluationImages
 from .subnet_trial import evaluate_subnet
@@ -31,6 +33,8 @@ class TrialEvaluator(Evaluator):
     Args:
         checkpoint: a supernet.
         dataset, data, selection, store, workers: which images, see `EvaluationImages`.
+        space: YAML file of the search space, for a supernet that does not name its own.
+        use_ema: take the moving average of the weights, see `Checkpoint`.
         batch_size: images per forward pass, or 'auto'.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.
@@ -44,6 +48,8 @@ class TrialEvaluator(Evaluator):
         selection: str | None = None,
         store: str | None = None,
         workers: int | None = 0,
+        space: str | None = None,
+        use_ema: bool = False,
         batch_size: BatchSize = "auto",
         device: str = "auto",
         precision: str = "fp32",
@@ -51,13 +57,16 @@ class TrialEvaluator(Evaluator):
         self.images = EvaluationImages(
             checkpoint, dataset, data, selection=selection, store=store, workers=workers
         )
+        self.space, self.use_ema = space, use_ema
         self.batch_size, self.device, self.precision = batch_size, device, precision
 
     def _execute(self, model: ExecutableModelSpace) -> Any:
         model = _own_model(model)
+        space = None if self.space is None else SearchSpace.load(self.space)
         metric = evaluate_subnet(
             self.images,
             Architecture.from_sample(model.sample or {}),
+            checkpoint=Checkpoint(self.images.checkpoint, space, use_ema=self.use_ema),
             batch_size=self.batch_size,
             device=self.device,
             precision=self.precision,

@@ -217,6 +217,11 @@ class EvolutionTuner(Tuner):
                 architecture, value = self._architecture(entry.get("parameter")), entry.get("value")
                 if architecture is None:
                     continue
+                if not self.driver.same_images(value):
+                    _logger.warning(
+                        "A result on other images than the first one's is left out: %s", architecture
+                    )
+                    continue
                 if (known := self.driver.ledger.find(architecture)) is None:
                     self._known[architecture] = value
                 else:

@@ -51,6 +51,8 @@ class EpochTable:
             with self.path.open(newline="", encoding="utf-8") as file:
                 rows = [in_percent(row) for row in csv.DictReader(file)]
             for row in rows:
+                if None in row or None in row.values():
+                    raise ValueError("a row has more or fewer values than the table has columns")
                 row["epoch"] = int(row["epoch"])
         except (ValueError, KeyError, TypeError, AttributeError, csv.Error):
             raise ConfigError(

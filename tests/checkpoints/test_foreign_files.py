@@ -1,6 +1,8 @@
 """Files that people have: kinds of numbers, wrappers, prefixes, moving averages; what is no checkpoint."""
 
 import argparse
+import gzip
+import lzma
 import random
 import zipfile
 from pathlib import Path
@@ -99,6 +101,9 @@ def test_wrappers_and_prefixes(tmp_path, small_space, small_supernet, expected, 
     for wrapper in ("", "model", "state_dict", "model_state_dict", "ema", "model_ema", "state_dict_ema"):
         torch.save({wrapper: tensors, "epoch": 3} if wrapper else tensors, path)
         assert torch.equal(middle(Checkpoint(path, small_space)), expected), wrapper
+    for content in ({**tensors, "epoch": 3}, {"checkpoint": {"model": tensors}, "epoch": 3}):
+        torch.save(content, path)
+        assert torch.equal(middle(Checkpoint(path, small_space)), expected)
     save_file(tensors, path)
     assert torch.equal(middle(Checkpoint(path, small_space)), expected)
 
@@ -166,6 +171,14 @@ def test_several_networks_are_refused(tmp_path, small_space, small_supernet):
         Checkpoint(tmp_path / "x.pth", small_space)
 
 
+def test_tensors_without_any_shape(tmp_path, small_space, small_supernet):
+    tensors = published_tensors(small_supernet)
+    for content in (dict.fromkeys(tensors, torch.tensor(0.0)), {**tensors, "head.weight": torch.ones(0, 4)}):
+        torch.save(content, tmp_path / "x.pth")
+        with pytest.raises(ConfigError, match=r"x\.pth: the tensor '.*' has shape"):
+            Checkpoint(tmp_path / "x.pth", small_space).supernet()
+
+
 # What is no checkpoint
 
 
@@ -184,7 +197,13 @@ def archive(path, *names):
         (b'<?xml version="1.0"?><Error><Code>AccessDenied</Code></Error>', "this is a web page"),
         (b'{"error": "Invalid credentials"}', "this is a JSON file"),
         (b"name: small\nchoices: {}\n", "this is a text file"),
+        ("Zugriff verweigert: déjà".encode(), "this is a text file"),
         (b"", "damaged or truncated"),
+        (gzip.compress(b"weights"), "this is a gzip archive and no checkpoint"),
+        (lzma.compress(b"weights"), "this is an xz archive"),
+        (b"\x93NUMPY\x01\x00", "an array of NumPy"),
+        (b"\x89HDF\r\n\x1a\n" + bytes(50), "an HDF5 file"),
+        (b"storages".ljust(257, b"\0") + b"ustar\x0000", "a tar archive, as torch wrote checkpoints before"),
         (b"PK\x03\x04 and then nothing", "damaged or truncated"),
         (b"\x80\x02 and then nothing", "damaged or truncated"),
         (b"\x08\x00\x00\x00\x00\x00\x00\x00{broken}", "damaged or truncated"),

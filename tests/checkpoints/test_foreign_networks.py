@@ -2,6 +2,7 @@
 
 import argparse
 
+import numpy as np
 import pytest
 import timm
 import torch
@@ -45,6 +46,10 @@ def test_a_file_that_says_everything_is_taken_without_a_word(tmp_path, small_spa
     ("changes", "words"),
     [
         ({"change_qkv": False}, r"change_qkv.*args\.change_qkv is False.*not supported"),
+        ({"change_qkv": 0}, r"change_qkv.*not supported"),
+        ({"change_qkv": np.False_}, r"change_qkv.*not supported"),
+        ({"post_norm": "True"}, r"post_norm.*not supported"),
+        ({"no_abs_pos": 1}, r"args\.no_abs_pos is 1.*the tensors of the absolute position"),
         ({"change_qk": False}, r"args\.change_qk is False"),
         ({"post_norm": True}, r"post_norm.*not supported"),
         ({"pre_norm": False}, r"args\.pre_norm is False"),

@@ -150,6 +150,48 @@ def damaged_checkpoints(toy, folder):
     }
 
 
+@pytest.mark.parametrize("job", ["search", "test", "finetune", "sample"])
+def test_names_that_lead_nowhere(tmp_path, fails, toy, job):
+    (tmp_path / "loop").symlink_to("loop")
+    os.mkfifo(tmp_path / "pipe")
+    more = "--architecture smallest" if job in ("test", "finetune") else ""
+    more += "" if job == "test" else f" --output {tmp_path / 'run'}"
+    for name in ("loop", "pipe", "gone"):
+        error = fails(f"{job} --data {toy}/images --checkpoint {tmp_path / name} {more}")
+        assert f"{name}: there is no such checkpoint" in error
+        base = f"{job} --checkpoint {toy}/run/supernet.safetensors {more} --data"
+        assert "there is no such folder" in fails(f"{base} {tmp_path / name}")
+    words = f"{job} --data {toy}/images {more} --checkpoint".split()
+    assert "a NUL character" in fails([*words, "a\0b"])
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize(
+    ("job", "flag", "name"),
+    [
+        ("search", "--space", "space.yaml"),
+        ("search", "--selection", "selection.txt"),
+        ("sample", "--space", "space.yaml"),
+        ("sample", "--architecture", "best.yaml"),
+        ("finetune", "--space", "space.yaml"),
+        ("finetune", "--architecture", "best.yaml"),
+        ("finetune", "--recipe", "recipe.yaml"),
+    ],
+)
+def test_no_input_in_the_folder_is_deleted(tmp_path, fails, toy, job, flag, name):
+    import shutil
+
+    shutil.copytree(toy / "run", tmp_path / "R")
+    shutil.copy(toy / "space.yaml", tmp_path / "R")
+    (tmp_path / "R" / "best.yaml").write_text("{embed_dim: 16, depth: 1, num_heads: 1, mlp_ratio: 1}")
+    before = (tmp_path / "R" / name).read_text()
+    base = f"{job} --checkpoint {toy}/run/supernet.safetensors --data {toy}/images --output {tmp_path}/R"
+    base += " --architecture smallest" if job == "finetune" and flag != "--architecture" else ""
+    error = fails(f"{base} --overwrite --device cpu {flag} {tmp_path}/R/../R/{name}")
+    assert "--overwrite would delete" in error and name in error
+    assert (tmp_path / "R" / name).read_text() == before
+
+
 @pytest.mark.parametrize("job", ["search", "test"])
 def test_bad_checkpoints(tmp_path, fails, toy, job):
     more = f"--output {tmp_path / 'run'}" if job == "search" else "--architecture smallest"

@@ -182,3 +182,16 @@ def test_a_hugging_face_set_without_a_test_split(hub):
     (folder / "test").rename(folder.parent / "away")
     with pytest.raises(ConfigError, match="the splits are train; needed are train and one of validation"):
         open_data(f"hfds/{folder}", cache)
+
+
+@pytest.mark.parametrize("label", [b"1000000000000", b"9" * 5000, b"x", b"nan", b""])
+def test_a_class_that_cannot_be_is_a_sentence(tmp_path, label):
+    pytest.importorskip("webdataset")
+    for split in ("train", "val"):
+        with tarfile.open(tmp_path / f"{split}-0000.tar", "w") as tar:
+            for name, content in (("a.png", b"x"), ("a.cls", label)):
+                entry = tarfile.TarInfo(name)
+                entry.size = len(content)
+                tar.addfile(entry, io.BytesIO(content))
+    with pytest.raises(ConfigError, match=r"-0000\.tar: the shard cannot be read"):
+        open_data("wds/x", tmp_path)

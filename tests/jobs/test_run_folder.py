@@ -4,6 +4,7 @@ result.
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -88,6 +89,12 @@ def test_an_input_is_never_deleted(tmp_path, name):
     link.symlink_to(path / name)
     with pytest.raises(ConfigError, match="--overwrite would delete"):
         run(folder(path, "search", inputs=[link]), overwrite=True)
+    (tmp_path / "outside").write_text("input")
+    (path / "link").symlink_to(tmp_path / "outside")
+    (tmp_path / "link of a link").symlink_to(path / "link")
+    for entry in (path / "link", tmp_path / "link of a link"):
+        with pytest.raises(ConfigError, match="--overwrite would delete"):
+            run(folder(path, "search", inputs=[entry]), overwrite=True)
     assert (path / name).read_text() == "input" and json.loads((path / "run.json").read_text())[
         "job"
     ] == "train"
@@ -222,3 +229,35 @@ def test_names_that_cannot_be_are_sentences(tmp_path):
     for path in (tmp_path / "file", tmp_path / "file" / "below", tmp_path / ("n" * 300)):
         with pytest.raises(ConfigError, match="--output"):
             run(folder(path))
+
+
+@pytest.mark.parametrize("change", ["nothing", "one", "a copy"])
+def test_an_image_that_was_replaced_in_a_large_set_is_named(
+    image_folder, tmp_path, monkeypatch, caplog, change
+):
+    """Size and time are as before; a copy in the set's place has other inodes throughout, and is the same."""
+    monkeypatch.setattr("nni_autoformer.data.contents.SMALL", 0)
+    for path in image_folder.rglob("*.png"):
+        os.utime(path, (10**9, 10**9))
+
+    def reads():
+        return {"training images": ImagesRead(DataSet(data=str(image_folder)).open().train)}
+
+    moment = time.time_ns() + 10**12
+    monkeypatch.setattr(time, "time_ns", lambda: moment)
+    with pytest.raises(ZeroDivisionError):
+        run(folder(tmp_path / "run", reads=reads()), lambda: 1 / 0)
+    target = image_folder / "train" / "two" / "03.png"
+    if change == "one":
+        content = bytearray(target.read_bytes())
+        content[-1] ^= 1
+        target.write_bytes(content)
+        os.utime(target, (10**9, 10**9))
+    elif change == "a copy":
+        image_folder.rename(tmp_path / "old")
+        shutil.copytree(tmp_path / "old", image_folder)
+    with caplog.at_level("WARNING", "nni_autoformer"):
+        assert run(folder(tmp_path / "run", reads=reads()), resume=True)
+    warned = [record.getMessage() for record in caplog.records if "replaced" in record.getMessage()]
+    assert len(warned) == (change == "one")
+    assert all(f": {target}. The run" in text for text in warned)

@@ -100,3 +100,36 @@ def test_the_tables_say_what_the_answers_say(folder, tmp_path):
         file = tmp_path / "architectures" / f"{row['number']}.yaml"
         assert Architecture.from_yaml(file).to_dict() == row["architecture"]
         assert f"{row['top1']:.2f} % with inherited weights on 40 selection images" in file.read_text()
+
+
+def test_a_flipped_bit_is_noticed_or_changes_nothing(folder, tmp_path):
+    record(folder, 1)
+    rows = folder.collect()
+    file = tmp_path / "samples.jsonl"
+    whole = file.read_bytes()
+    line = whole[: whole.index(b"\n") + 1]
+    for place in range(0, 8 * len(line), 7):
+        content = bytearray(whole)
+        content[place // 8] ^= 1 << place % 8
+        file.write_bytes(content)
+        try:
+            assert folder.collect() == rows
+        except ConfigError as error:
+            assert "samples.jsonl" in str(error)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["[1]", "{}", "null", '{"number": true}', "[" * 5000, '{"number": 1e400}', '{"number": 0, "top1": 500}'],
+)
+def test_what_is_no_answer_is_a_sentence(folder, tmp_path, line):
+    (tmp_path / "samples.0.jsonl").write_text(f"{line}\n")
+    with pytest.raises(ConfigError, match=r"samples\.0\.jsonl, line 1: the answers are damaged here"):
+        folder.collect()
+
+
+def test_answers_of_earlier_versions_have_no_checksum(folder, tmp_path):
+    record(folder, 1)
+    rows = folder.collect()
+    (tmp_path / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert folder.collect() == rows

@@ -116,6 +116,12 @@ def test_folders_of_searches_and_samples(tmp_path):
         ("a.json", "{", "cannot be read as JSON"),
         ("a.json", '[{"params": true, "top1": 5}]', "params is True; it should be a number"),
         ("a.jsonl", '{"top1": 5}\nx\n', "line 2: this is not valid JSON"),
+        ("a.jsonl", "[" * 50_000, "line 1: this is not valid JSON"),
+        ("a.json", "[" * 50_000, "cannot be read as JSON"),
+        ("a.jsonl", '{"top1": 5, "top1": 6}', "line 1: this is not valid JSON (duplicate key 'top1')"),
+        ("a.json", '{"top1": 5, "top1": 6}', "duplicate key 'top1'"),
+        ("a.csv", "params,params,top1\n5000,6000,7\n", "the column 'params' stands there twice"),
+        ("a.csv", f"params,top1,name\n5000,7,{'n' * 200_000}\n", "line 1: this is no CSV"),
         ("a.txt", "", "results are read from .jsonl, .json and .csv files"),
     ],
 )
@@ -123,6 +129,12 @@ def test_bad_files_are_sentences_with_their_place(tmp_path, name, text, words):
     with pytest.raises(ConfigError) as error:
         read_series(write(tmp_path / name, text))
     assert words in str(error.value) and name in str(error.value)
+
+
+def test_a_mark_of_the_byte_order_does_no_harm(tmp_path):
+    for name, text in (("a.json", '[{"params": 5000, "top1": 7}]'), ("a.csv", "params,top1\n5000,7\n")):
+        (tmp_path / name).write_text(text, encoding="utf-8-sig")
+        assert read_series(str(tmp_path / name)).best().top1 == 7
 
 
 def test_no_such_place_and_a_folder_of_something_else(tmp_path):

@@ -167,3 +167,43 @@ def test_an_output_that_cannot_be_made(experiment):
     (experiment / "file").write_text("")
     with pytest.raises(ConfigError, match=r"classArgs: output .*file cannot be made"):
         EvolutionTuner(space="digits", output=str(experiment / "file"), **SETTINGS)
+
+
+def result(top1, checksum):
+    return {"default": top1, "images": 12, "images_checksum": checksum}
+
+
+def test_a_trial_on_other_images_ends_the_experiment_with_a_sentence(experiment, dispatcher, monkeypatch):
+    tuner = EvolutionTuner(space="digits", **SETTINGS)
+    given = tuner.generate_multiple_parameters([0, 1, 2], st_callback=dispatcher.callback)
+    tuner.receive_trial_result(0, given[0], result(50.0, 2**47 + 1))
+    monkeypatch.setenv("NNI_MODE", "resume")
+    tuner = EvolutionTuner(space="digits", **SETTINGS)
+    again = tuner.generate_multiple_parameters([10, 11, 12], st_callback=dispatcher.callback)
+    tuner.receive_trial_result(10, again[0], result(60.0, 2**47 + 2))
+    (sentence,) = dispatcher.errors
+    assert "was evaluated on other images than the first one" in sentence
+    assert tuner.evolution.ledger.told == 1
+
+    tuner = EvolutionTuner(space="digits", **SETTINGS)  # the images are put back; NNI has kept all results
+    tuner.import_data(
+        [
+            {"parameter": given[0], "value": result(50.0, 2**47 + 1)},
+            {"parameter": again[0], "value": result(60.0, 2**47 + 2)},
+        ]
+    )
+    assert tuner.evolution.ledger.told == 1
+    proposed = tuner.generate_multiple_parameters([20, 21, 22], st_callback=dispatcher.callback)
+    assert again[0] in proposed
+    tuner.receive_trial_result(20, proposed[0], result(60.0, 2**47 + 1))
+    assert tuner.evolution.ledger.told == 2 and len(dispatcher.errors) == 1
+    assert "images_checksum" not in (experiment / "search" / "candidates.jsonl").read_text()
+
+
+@pytest.mark.parametrize("checksum", [None, "x", 1.5, [1], True])
+def test_a_checksum_of_another_kind_is_no_business_of_ours(experiment, checksum):
+    tuner = EvolutionTuner(space="digits", **SETTINGS)
+    given = tuner.generate_multiple_parameters([0, 1])
+    for number, parameters in enumerate(given):
+        tuner.receive_trial_result(number, parameters, {"default": 5.0, "images_checksum": checksum})
+    assert tuner.evolution.ledger.told == 2

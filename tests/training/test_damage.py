@@ -42,7 +42,17 @@ def test_resuming_without_the_state_does_not_write_over_the_weights(toy, toy_com
     assert (tmp_path / "run" / "supernet.safetensors").read_bytes() == weights
 
 
-@pytest.mark.parametrize("text", ["epoch,step\nx,3\n", "step\n3\n", "epoch\n1.5\n", "epoch,step\n\x00,3\n"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "epoch,step\nx,3\n",
+        "step\n3\n",
+        "epoch\n1.5\n",
+        "epoch,step\n1\n",
+        "epoch\n1,2\n",
+        "epoch,step\n\x00,3\n",
+    ],
+)
 def test_a_damaged_table_is_a_sentence(tmp_path, text):
     (tmp_path / "metrics.csv").write_text(text)
     with pytest.raises(ConfigError, match=r"metrics\.csv: the table is damaged"):
