@@ -113,7 +113,7 @@ def _parsed(
             arguments = parser.parse_args([*words, *overrides])
     except SystemExit:
         lines = said.getvalue().strip().splitlines() or ["it only prints something"]
-        raise ConfigError(lines[-1]) from None
+        raise ConfigError(lines[-1].split(": error: ", 1)[-1]) from None
     arguments.sample = sample
     return arguments
 

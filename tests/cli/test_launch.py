@@ -119,7 +119,7 @@ def test_the_other_examples_are_right_but_for_their_paths(check, folder, capsys,
         (
             "nni-autoformer test",
             "nni-autoformer tset",
-            "trialCommand: nni-autoformer: error: argument COMMAND",
+            "trialCommand: there is no command 'tset'; did you mean test?",
         ),
         ("test --split selection", "test", "trialCommand: nni-autoformer test evaluates on the test images"),
         ("--split selection", "--split selection --batch-size 0", "trialCommand: --batch-size is 0"),
@@ -149,7 +149,7 @@ def test_the_images_may_be_those_of_the_checkpoint(folder, toy, capsys):
     path = folder / "config.yml"
     path.write_text(path.read_text().replace(f" --data {toy}/images", ""))
     assert main(["launch", str(path), "--check-only"]) == 0
-    assert "The images are those of the checkpoint's training" in capsys.readouterr().out
+    assert "The images are those of the checkpoint's training" in capsys.readouterr().err
 
 
 def test_the_tuner_and_the_trials_have_one_checkpoint(check, toy, folder, capsys):
