@@ -71,7 +71,8 @@ def test_on_a_terminal_it_fits_80_columns_and_begins_with_name_and_time(clock, m
             bar.update(100_000)
     looks = [look for look in written.getvalue().split("\r") if look.strip()]
     assert looks and all(len(look.rstrip("\n")) < 80 for look in looks)
-    assert all(look.startswith("epoch 299/300, 0:") and " left " in look[:30] for look in looks)
+    assert all(look.startswith("epoch 299/300, ") and " left " in look[:30] for look in looks)
+    assert looks[-1].startswith("epoch 299/300, 0:")
 
 
 class _Terminal(io.StringIO):

@@ -73,9 +73,9 @@ def test_the_data_may_be_left_out_after_a_training(toy, trained, tmp_path, capsy
     command = f"search --checkpoint {trained.checkpoint} --device cpu --population-size 4 --generations 1"
     assert main(f"{command} --max-params 50000 --output {tmp_path}/search".split()) == 0
     printed = capsys.readouterr()
-    assert printed.out.count(told) == 1
+    assert printed.err.count(told) == 1
     assert (
-        "4 candidates a generation: 2 mutations and 2 crossovers of the best 1, and 0 at rand" in printed.out
+        "4 candidates a generation: 2 mutations and 2 crossovers of the best 1, and 0 at rand" in printed.err
     )
     assert printed.err.count("--max-params 50000 excludes no subnet: the subnets of") == 1
     evolution = facts(tmp_path / "search")[2]["evolution"]
@@ -84,7 +84,7 @@ def test_the_data_may_be_left_out_after_a_training(toy, trained, tmp_path, capsy
     command = f"sample --checkpoint {trained.checkpoint} --device cpu -n 3 --max-params 50000"
     assert main(f"{command} --output {tmp_path}/sample".split()) == 0
     printed = capsys.readouterr()
-    assert told in printed.out and printed.err.count("--max-params 50000 excludes no subnet") == 1
+    assert told in printed.err and printed.err.count("--max-params 50000 excludes no subnet") == 1
 
     tested = jobs.test(trained.checkpoint, architecture="smallest", evaluation=Evaluation(device="cpu"))
     given = jobs.test(
