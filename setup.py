@@ -92,6 +92,7 @@ setup(
         "requests",
         "psutil",
         "tqdm",
+        "shtab",  # shell completion; imported when it is asked for
     ],
     extras_require={
         "onnx": ONNX,

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from nni_autoformer.checkpoints import own_header
+from nni_autoformer.checkpoints.metrics import accuracies
 
 SPACE = Path(__file__).with_suffix(".yaml")
 RULES = {"uniform": 1, "sandwich": 4, "balanced": 1}
@@ -151,7 +152,7 @@ def last_accuracy(folder: Path) -> float:
     """Of a finished run, in percent."""
     header = own_header(folder / "subnet.safetensors")
     assert header is not None
-    return 100 * header.run["metrics"]["val_acc/network"]
+    return accuracies(header.run["metrics"])["network"]
 
 
 def tables(results: dict[int, dict[str, Any]], arguments: argparse.Namespace) -> Iterator[str]:

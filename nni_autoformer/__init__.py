@@ -10,6 +10,7 @@ first used, so that importing the package loads neither torch nor NNI.
 from __future__ import annotations
 
 import types
+import warnings
 from typing import TYPE_CHECKING, Any
 
 from . import search
@@ -45,6 +46,9 @@ if TYPE_CHECKING:
     from .training.recipe import Recipe
 
 __version__ = "0.1.0"
+
+# NNI says at its import that it does not know some of the names in today's torch.nn, which nothing here needs
+warnings.filterwarnings("ignore", message=".*is found to be not a nn.Module", category=RuntimeWarning)
 
 _HOMES = {
     "Architecture": "architecture",

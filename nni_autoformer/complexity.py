@@ -7,6 +7,7 @@ so that a further cost is a function and an entry here.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -88,8 +89,7 @@ class Cost:
         title: name for people.
         unit: unit of limits and axes, as its abbreviation.
         scale: how many counts are one unit.
-        digits: decimals that a text shows of a value in the unit.
-        cell: unit, scale and decimals of an exact count in a table.
+        digits: least decimals that are shown of a value in the unit.
         help: description of a limit, behind 'fewest' or 'most'.
         value: count of a subnet within the network around it.
     """
@@ -99,7 +99,6 @@ class Cost:
     unit: str
     scale: int
     digits: int
-    cell: tuple[str, int, int]
     help: str
     value: Callable[[Architecture, ModelConfig], int]
 
@@ -108,26 +107,26 @@ class Cost:
         return self.value(space.smallest, space.model), self.value(space.largest, space.model)
 
     def short(self, count: float) -> str:
-        """A count in the unit, rounded, for a line of text."""
-        return f"{count / self.scale:.{self.digits}f} {self.unit} {self.title}"
+        """A count with its name, for a line of text: '5.868 M parameters'."""
+        return f"{self.told(count)} {self.title}"
 
-    def exact(self, count: float) -> str:
-        """A count as a table shows it: '5,867,944' parameters, '1,283.00 M' MACs."""
-        unit, scale, digits = self.cell
-        return f"{count / scale:,.{digits}f} {unit}".rstrip()
+    def told(self, count: float) -> str:
+        """A count in the unit, rounded, but to three significant digits at least: '5.868 M', '0.0213 M'."""
+        value = count / self.scale
+        digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
+        return f"{value:.{max(self.digits, digits)}f} {self.unit}"
 
 
 COSTS = {
     cost.name: cost
     for cost in (
-        Cost("params", "parameters", "M", 10**6, 3, ("", 1, 0), "parameters, in millions", params),
+        Cost("params", "parameters", "M", 10**6, 3, "parameters, in millions", params),
         Cost(
             "macs",
             "MACs",
             "G",
             10**9,
             4,
-            ("M", 10**6, 2),
             "multiply-accumulates of an image, in billions, without the relative position's",
             macs,
         ),
@@ -156,5 +155,5 @@ def told_costs(architecture: Architecture, model: ModelConfig) -> str:
 
 
 def cost_rows(architecture: Architecture, model: ModelConfig) -> list[tuple[str, str]]:
-    """All costs of a subnet as rows of a table: title and exact count."""
-    return [(cost.title, cost.exact(cost.value(architecture, model))) for cost in COSTS.values()]
+    """All costs of a subnet as rows of a table."""
+    return [(cost.title, cost.told(cost.value(architecture, model))) for cost in COSTS.values()]

@@ -44,3 +44,9 @@ def test_the_public_names_resolve_and_nothing_else_does():
     assert set(nni_autoformer.__all__) <= set(dir(nni_autoformer))
     with pytest.raises(AttributeError, match="no attribute 'Autoformer'"):
         nni_autoformer.Autoformer  # noqa: B018
+
+
+def test_importing_everything_warns_of_nothing():
+    script = "from nni_autoformer import AutoFormer, EvolutionStrategy, SupernetTraining, jobs"
+    result = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert (result.stdout, result.stderr) == ("", "")

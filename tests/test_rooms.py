@@ -8,7 +8,7 @@ import pytest
 PACKAGE = Path(__file__).parents[1] / "nni_autoformer"
 
 ROOMS = (
-    ("errors", "files", "randomness", "lazy", "devices", "config"),
+    ("errors", "files", "randomness", "lazy", "devices", "config", "bars"),
     ("architecture", "space", "published_yaml", "complexity"),
     ("nn",),
     ("model",),

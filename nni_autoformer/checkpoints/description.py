@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Mapping
 
 from ..architecture import KEYS
 from ..complexity import COSTS, cost_rows
 from .header import Header
+from .metrics import AVERAGED, VALIDATED, in_percent
 
 LONGEST_VALUE = 200
 """Characters that are shown of a value; a list of 1,000 classes is cut."""
 
 OWN_ACCURACIES = (
-    ("val_acc/network", "top-1 of the network"),
-    ("val_acc_ema/network", "top-1 of the moving average"),
+    (f"{VALIDATED}network", "top-1 of the network"),
+    (f"{AVERAGED}network", "top-1 of the moving average"),
 )
 """Metrics of the training of a single network; those of a supernet's training are about other subnets."""
 
@@ -37,10 +37,11 @@ def describe(header: Header) -> list[tuple[str, str]]:
 
 def _supernet_rows(header: Header) -> list[tuple[str, str]]:
     space = header.space
-    low, high = COSTS["params"].range(space)
+    cost = COSTS["params"]
+    low, high = cost.range(space)
     return [
         ("space", f"{space.name}, {_count(space.size)} subnets"),
-        ("parameters", f"{low:,}" if low == high else f"{low:,} to {high:,}"),
+        ("parameters", cost.told(low) if low == high else f"{cost.told(low)} to {cost.told(high)}"),
         *((key, str(list(getattr(space, key)))) for key in KEYS),
         ("model", json.dumps(space.model.to_dict())),
         *((name, str(architecture)) for name, architecture in space.architectures.items()),
@@ -49,13 +50,13 @@ def _supernet_rows(header: Header) -> list[tuple[str, str]]:
 
 def _subnet_rows(header: Header) -> list[tuple[str, str]]:
     architecture, model = header.subnet, header.space.model
-    metrics: Mapping = header.run.metrics or {}
+    metrics = in_percent(header.run.metrics or {})
     return [
         ("space", "one subnet"),
         ("architecture", str(architecture)),
         *cost_rows(architecture, model),
         *(
-            (title, f"{100 * metrics[name]:.2f} % on the validation images of its training")
+            (title, f"{metrics[name]:.2f} % on the validation images of its training")
             for name, title in OWN_ACCURACIES
             if isinstance(metrics.get(name), (int, float))
         ),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 import errno
 import re
 import sys
@@ -12,12 +11,13 @@ from .. import __version__
 from ..config import shown
 from ..errors import ConfigError, Terminated
 from ..experiment import current_trial
-from ..experiment.quiet import quieten
 from ..training.ranks import Ranks
 from . import launched
 from .old_flags import advice_for
 from .overrides import overrides_of
-from .screen import log_shown
+from .parsing import CommandParser, add_completion
+from .screen import add_level, log_shown, set_level
+from .streams import forgiving_streams
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C, as shells have it (128 + SIGINT)."""
@@ -38,7 +38,7 @@ TERMINATED = 143
 """Exit status after SIGTERM, with everything saved (128 + SIGTERM)."""
 
 
-def build_parser() -> argparse.ArgumentParser:
+def build_parser() -> CommandParser:
     """The parser of the whole command line."""
     from . import (
         conversion,
@@ -56,13 +56,15 @@ def build_parser() -> argparse.ArgumentParser:
         train,
     )
 
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="nni-autoformer",
         description="Search vision transformers with AutoFormer, inside NNI.",
     )
     parser.add_argument("--version", action="version", version=f"nni-autoformer {__version__}")
+    add_completion(parser)
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for module in (
+        demo,
         train,
         search,
         test,
@@ -74,13 +76,13 @@ def build_parser() -> argparse.ArgumentParser:
         launch,
         exporting,
         data,
-        demo,
     ):
         module.add_parser(commands)
     conversion.add_info_parser(commands)
     conversion.add_convert_parser(commands)
-    for command in commands.choices.values():
+    for command in parser.commands():
         command.description = (command.description or "").replace("``", "")
+        add_level(command)
     return parser
 
 
@@ -92,14 +94,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     """
     if launched.given_up():
         return launched.MISTAKE
-    parser = build_parser()
     words = list(sys.argv[1:] if argv is None else argv)
-    quieten()
-    with log_shown():
-        return _run(parser, words)
+    try:
+        with forgiving_streams(), log_shown():
+            return _run(build_parser(), words)
+    except OSError as error:  # of standard output, as on a full disk
+        print(f"nni-autoformer: error: standard output: {error.strerror}.", file=sys.stderr)
+        return 2
 
 
-def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
+def _run(parser: CommandParser, words: list[str]) -> int:
     try:
         sample = None
         if (trial := current_trial()) is not None:
@@ -110,6 +114,7 @@ def _run(parser: argparse.ArgumentParser, words: list[str]) -> int:
         if told := advice_for(parser, words):
             raise ConfigError(told)
         arguments = launched.parsed(parser, words)
+        set_level(arguments)
         if sample:
             arguments.sample = sample
         arguments.run(arguments)

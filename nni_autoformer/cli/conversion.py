@@ -5,16 +5,19 @@ another layout.
 from __future__ import annotations
 
 import argparse
+import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..report.summary import table
 from ..space import SearchSpace
 from . import flags
-from .screen import say
+from .screen import middle_of, say, say_next
 
 if TYPE_CHECKING:
     from ..checkpoints import Checkpoint
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 def add_info_parser(commands: Any) -> None:
@@ -56,7 +59,13 @@ def run_info(arguments: argparse.Namespace) -> None:
     """Print what a checkpoint says of itself."""
     from ..checkpoints.description import describe
 
-    say(table(describe(checkpoint_of(arguments).header)), end="")
+    header = checkpoint_of(arguments).header
+    say(table(describe(header)), end="")
+    known = {"checkpoint": arguments.checkpoint, "space": arguments.space, "data": "DIR"}
+    if header.of_supernet:
+        say_next("search", {**known, "max_params": middle_of(header.space), "output": "runs/search"})
+    else:
+        say_next("test", known)
 
 
 def run_convert(arguments: argparse.Namespace) -> None:
@@ -65,5 +74,7 @@ def run_convert(arguments: argparse.Namespace) -> None:
     from ..checkpoints.writing import require_new
 
     require_new(arguments.output)
+    _logger.info(f"Converting {arguments.checkpoint} to the layout '{arguments.to}'.")
     output = convert(checkpoint_of(arguments), arguments.to, arguments.output, arguments.architecture)
     say(f"written to {output}")
+    say_next("info", {}, str(output))

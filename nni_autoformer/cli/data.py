@@ -13,6 +13,7 @@ from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..report.summary import table
 from . import flags
+from .screen import say_next
 
 
 def add_parser(commands: Any) -> None:
@@ -226,6 +227,9 @@ def _subset(arguments: argparse.Namespace) -> None:
         if not (known and folder.is_dir()):  # the list comes first: with it the folder is known for ours
             write_subset(chosen, root, folder, arguments.copy)
         print(f"{folder} holds them. Train with --selection none, search with --selection {listing}.")
+    else:
+        where = {"dataset": None if arguments.dataset == "folder" else arguments.dataset, "data": root}
+        say_next("train", {"space": "SPACE", **where, "selection": listing, "output": "runs/train"})
 
 
 def _is_own(listing: Path, names: list[str]) -> bool:

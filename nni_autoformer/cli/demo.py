@@ -5,8 +5,10 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from ..jobs.preparation import SUPERNET_FILE
+from ..search.folder import BEST_FILE
 from . import flags
-from .screen import say, say_summary
+from .screen import say, say_next, say_summary
 
 
 def add_parser(commands: Any) -> None:
@@ -35,3 +37,7 @@ def run(arguments: argparse.Namespace) -> None:
         say(f"{found.output} holds the finished demo already:\n\n{text}")
     else:
         say_summary(found.output)
+    trained, best = found.output / SUPERNET_FILE, found.output / BEST_FILE
+    known = {"checkpoint": trained, "architecture": best}
+    output = found.output / "winner.safetensors"
+    say_next("export", {**known, "format": "safetensors", "output": output})

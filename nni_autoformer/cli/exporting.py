@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import logging
 from typing import Any
 
+from ..complexity import told_costs
 from . import flags
 from .conversion import checkpoint_of
-from .screen import say
+from .screen import say, say_next
+
+_logger = logging.getLogger("nni_autoformer")
 
 
 def add_parser(commands: Any) -> None:
@@ -32,5 +36,11 @@ def run(arguments: argparse.Namespace) -> None:
         require_onnx()
     checkpoint = checkpoint_of(arguments)
     architecture = checkpoint.architecture(arguments.architecture)
+    costs = told_costs(architecture, checkpoint.header.space.model)
+    _logger.info(
+        f"Exporting {architecture} ({costs}) of {arguments.checkpoint} as {arguments.format}; on cpu in fp32."
+    )
     path, difference = export_subnet(checkpoint, architecture, arguments.format, arguments.output)
     say(f"{path}: {architecture}; logits within {difference:.1e} of the checkpoint's")
+    if arguments.format == "safetensors":
+        say_next("info", {}, str(path))

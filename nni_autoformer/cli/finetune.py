@@ -11,15 +11,22 @@ from typing import Any
 
 from ..data.data_set import DataSet
 from . import flags
-from .retrain import add_subnet_training, say_where
+from .retrain import add_subnet_training, say_subnet
 from .test import which
 from .train import training_of
+
+COMMON = (
+    "--architecture --data --dataset --img-size --selection --recipe --epochs --batch-size --lr "
+    "--layer-decay --precision --seed --device --resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("finetune", help="train one subnet on", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_checkpoint(parser)
     flags.add_architecture(parser, "which subnet of a supernet, see nni-autoformer test")
     parser.add_argument(
@@ -55,4 +62,4 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         **training_of(arguments),
     )
-    say_where(trained)
+    say_subnet(trained, arguments)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from itertools import pairwise
 
 PAGE = "docs/from_the_published_code.md"
 
@@ -112,6 +113,13 @@ OTHER_MEANING = ("--lr", "--resume")
 """Flags that are here and mean something else."""
 
 
+RESUME = (
+    "--resume takes no file, as it does in the published code; here it goes on with the run in --output, and "
+    f"weights to search, test or fine-tune are --checkpoint FILE ({PAGE})."
+)
+"""What is said of a file behind the flag, which no command of ours takes."""
+
+
 def advice(command: str, flag: str) -> str | None:
     """What a flag of the published code is in a command, as a sentence; None for any other flag.
 
@@ -142,5 +150,9 @@ def advice_for(parser: argparse.ArgumentParser, words: Sequence[str]) -> str | N
     if name not in commands:
         return None
     known = commands[name]._option_string_actions
+    if name in SUPPORTED and any(
+        flag == "--resume" and not word.startswith("-") for flag, word in pairwise(flags)
+    ):
+        return RESUME
     given = [word.partition("=")[0] for word in flags]
     return next((told for flag in given if flag not in known and (told := advice(name, flag))), None)

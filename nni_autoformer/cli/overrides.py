@@ -41,7 +41,7 @@ def overrides_of(
         option: action
         for action in commands[name]._actions
         for option in action.option_strings
-        if option.startswith("--") and option != "--help"
+        if option.startswith("--") and option not in ("--help", "--help-all")
     }
     sample: dict[str, Any] = {}
     overrides: list[str] = []

@@ -75,7 +75,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 def _row(entry: Series) -> tuple[str, ...]:
     best = entry.best()
-    costs = [cost.exact(best.costs[name]) if name in best.costs else "?" for name, cost in COSTS.items()]
+    costs = [cost.told(best.costs[name]) if name in best.costs else "?" for name, cost in COSTS.items()]
     images = f"{entry.split} images" if entry.split else "as its file says"
     return entry.label, f"{len(entry.results):,}", f"{best.top1:.2f}", *costs, images
 

@@ -12,18 +12,26 @@ from ..data.data_set import DataSet, Loading
 from ..training.upkeep import Upkeep
 from . import flags
 from .recipe_flags import add_recipe
-from .screen import say
+from .screen import images_of, say_next
 from .test import which
-from .train import training_of
+from .train import say_trained, training_of
 
 if TYPE_CHECKING:
     from ..jobs import TrainedSubnet
+
+
+COMMON = (
+    "--architecture --data --dataset --selection --recipe --epochs --batch-size --lr --precision --seed "
+    "--workers --device --resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("retrain", help="train one subnet from scratch", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_space(parser)
     flags.add_architecture(
         parser,
@@ -68,10 +76,13 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         **training_of(arguments),
     )
-    say_where(trained)
+    say_subnet(trained, arguments)
 
 
-def say_where(trained: TrainedSubnet) -> None:
-    """Say where the weights are."""
-    already = f"{trained.output} holds the finished run already: {trained.checkpoint}"
-    say(f"The subnet is in {trained.checkpoint}" if trained.fresh else already)
+def say_subnet(trained: TrainedSubnet, arguments: argparse.Namespace) -> None:
+    """Say what the training of a subnet has come to, where the weights are, and what to do with them."""
+    say_trained(trained, "subnet")
+    if trained.header.run.selection is not None:
+        say_next("test", {"checkpoint": trained.checkpoint, **images_of(arguments)})
+    output = trained.checkpoint.with_suffix(".pt2")
+    say_next("export", {"checkpoint": trained.checkpoint, "format": "torch-export", "output": output})

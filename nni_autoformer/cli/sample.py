@@ -12,13 +12,20 @@ from typing import Any
 from ..data.data_set import DataSet
 from ..search.evaluation import Evaluation
 from . import flags
-from .screen import say, say_summary
+from .screen import say, say_next, say_summary
+
+COMMON = (
+    "--n --architecture --data --dataset --split --max-params --max-macs --seed --precision --device "
+    "--resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("sample", help="evaluate random subnets of a supernet", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_checkpoint(parser, "a trained supernet")
     parser.add_argument(
         "-n",
@@ -82,3 +89,4 @@ def run(arguments: argparse.Namespace) -> None:
         say_summary(found.output)
     else:
         say(f"{found.output} holds the finished sample already.")
+    say_next("plot", {}, str(found.output))

@@ -15,17 +15,26 @@ from ..jobs.search_supernet import Engine
 from ..search.algorithms import SEARCHERS
 from ..search.evaluation import Evaluation
 from ..search.evolution import Evolution
+from ..search.folder import BEST_FILE
 from . import flags
-from .screen import say, say_summary
+from .screen import images_of, say, say_next, say_summary
 
 if TYPE_CHECKING:
     from ..search.racing import Racing
+
+
+COMMON = (
+    "--data --dataset --selection --max-params --max-macs --algorithm --population-size --generations "
+    "--seed --racing --engine --device --resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("search", help="search a supernet under limits", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_checkpoint(parser, "a trained supernet")
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
@@ -119,6 +128,9 @@ def run(arguments: argparse.Namespace) -> None:
         say_summary(found.output)
     else:
         say(f"{found.output} holds the finished search already.")
+    best = found.output / BEST_FILE
+    known = {"checkpoint": arguments.checkpoint, "space": arguments.space, "architecture": best}
+    say_next("test", {**known, **images_of(arguments)})
     if found.experiment is not None:
         from ..experiment import until_stopped
 

@@ -6,24 +6,32 @@ Without --data and --dataset the data is that of the checkpoint's training, as t
 from __future__ import annotations
 
 import argparse
+import json
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import cost_rows
+from ..complexity import COSTS, cost_rows
 from ..data.data_set import DataSet
+from ..report.summary import table
 from ..search.evaluation import Evaluation
 from . import flags
-from .screen import say
+from .screen import say, say_next
 
 if TYPE_CHECKING:
     from ..jobs import Tested
     from ..jobs.evaluate import Which
 
 
+COMMON = "--architecture --data --dataset --split --selection --json --precision --device --verbose --quiet"
+"""The flags that --help shows; --help-all shows the others too."""
+
+
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("test", help="test one subnet of a supernet", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_checkpoint(parser)
     flags.add_architecture(
         parser,
@@ -39,12 +47,14 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_settings(parser, Evaluation)
+    parser.add_argument(
+        "--json", action="store_true", help="print the result as one JSON object and nothing else"
+    )
 
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command; as an NNI trial the labels of the search space are the architecture."""
     from ..jobs import test
-    from ..report.summary import table
 
     tested = test(
         arguments.checkpoint,
@@ -56,7 +66,31 @@ def run(arguments: argparse.Namespace) -> None:
         space=arguments.space,
         use_ema=arguments.use_ema,
     )
-    say(f"\n{table(tested_rows(tested))}", end="")
+    if arguments.json:
+        say(json.dumps(tested_json(tested, arguments.checkpoint)))
+        return
+    say(table(tested_rows(tested)), end="")
+    known = {"checkpoint": arguments.checkpoint, "space": arguments.space}
+    known["architecture"] = arguments.architecture
+    output = Path(arguments.architecture or arguments.checkpoint).stem + "-subnet.safetensors"
+    say_next("export", {**known, "format": "safetensors", "output": output})
+
+
+def tested_json(tested: Tested, checkpoint: Path) -> dict[str, Any]:
+    """What a test found, as JSON: top-1 and top-5 in percent, costs in the unit that ends their name."""
+    costs = {
+        f"{name}_{COSTS[name].unit.lower()}": count / COSTS[name].scale
+        for name, count in tested.costs.items()
+    }
+    return {
+        "checkpoint": str(checkpoint),
+        "architecture": tested.architecture.to_dict(),
+        "split": tested.split,
+        "images": tested.images,
+        "top1": tested.top1,
+        "top5": tested.top5,
+        **costs,
+    }
 
 
 def which(arguments: argparse.Namespace) -> Which:

@@ -7,20 +7,31 @@ same subnet on all of them.
 from __future__ import annotations
 
 import argparse
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from ..checkpoints.metrics import AVERAGED, VALIDATED, accuracies
 from ..data.data_set import DataSet, Loading
 from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
 from . import flags
 from .recipe_flags import add_recipe
-from .screen import say
+from .screen import images_of, middle_of, say, say_next
+
+if TYPE_CHECKING:
+    from ..jobs.train_supernet import Trained
+
+COMMON = (
+    "--data --dataset --selection --recipe --epochs --batch-size --lr --warmup-epochs --sampling "
+    "--precision --seed --workers --device --resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
 
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags; those of the recipe have timm's names."""
     parser = commands.add_parser("train", help="train a supernet", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     flags.add_space(parser)
     flags.add_settings(parser, DataSet)
     flags.add_settings(parser, Loading)
@@ -47,8 +58,24 @@ def run(arguments: argparse.Namespace) -> None:
         device=arguments.device,
         **training_of(arguments),
     )
+    say_trained(trained, "supernet")
+    again = {"checkpoint": trained.checkpoint, **images_of(arguments)}
+    if trained.header.run.selection is None:
+        again["selection"] = "10-per-class"
+    limit = middle_of(trained.header.space)
+    say_next("search", {**again, "max_params": limit, "output": f"{trained.output}-search"})
+
+
+def say_trained(trained: Trained, what: str) -> None:
+    """Say what a training has come to, and where the weights are."""
+    run = trained.header.run
+    of = "selection" if run.selection is not None else "test"
+    for prefix, whose in ((VALIDATED, ""), (AVERAGED, " of the moving average")):
+        if found := accuracies(run.metrics, prefix):
+            told = ", ".join(f"{name} {value:.2f} %" for name, value in found.items())
+            say(f"top-1{whose} on the {of} images: {told.removeprefix('network ')}")
     already = f"{trained.output} holds the finished run already: {trained.checkpoint}"
-    say(f"The supernet is in {trained.checkpoint}" if trained.fresh else already)
+    say(f"The {what} is in {trained.checkpoint}" if trained.fresh else already)
 
 
 def training_of(arguments: argparse.Namespace) -> dict[str, Any]:

@@ -16,6 +16,7 @@ from ..data.data_set import DataSet, Loading
 from ..errors import ConfigError
 from ..files import file_digest
 from ..jobs.launching import Trials, require_same_space
+from ..jobs.remembered import data_for
 from ..jobs.search_supernet import Engine
 from ..search.evaluation import Evaluation
 from ..space import SearchSpace
@@ -23,6 +24,9 @@ from ..training.recipe import TASKS, Recipe
 from ..training.upkeep import Upkeep
 from . import flags
 from .overrides import LABEL, OF_ONE_SUBNET, overrides_of
+
+OF_A_CHECKPOINT = ("test", "search", "sample")
+"""Commands that look at their checkpoint's data where they are told of none."""
 
 MOST_VALUES = 64
 """How many values of one parameter are tried."""
@@ -190,6 +194,8 @@ def _check_images(arguments: argparse.Namespace, opened: Any, space: SearchSpace
     if "dataset" not in arguments or space is None:
         return
     data = flags.configured(DataSet, arguments)
+    if opened is not None and arguments.command in OF_A_CHECKPOINT:
+        data = data_for(Path(arguments.checkpoint), data)
     if data.download:
         return  # the first trial fetches it
     if data.data is not None and not Path(data.data).is_dir():

@@ -10,6 +10,7 @@ from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from ..bars import Bar
 from ..errors import ConfigError
 from ..randomness import generator
 from .source import ImageSource
@@ -110,19 +111,17 @@ def readable(
         source: the images.
         bad: notes the others.
         workers: processes that decode.
-        progress: the description of a progress bar; None for no bar.
+        progress: name of a progress bar; None for no bar.
 
     Raises:
         ConfigError: none can be read.
     """
-    from tqdm.auto import tqdm
-
     flags = bad.watch(source)
     loader = DataLoader(
         _Errors(source), batch_size=64, num_workers=workers, collate_fn=list, generator=torch.Generator()
     )
     done = 0
-    with tqdm(total=len(source), desc=progress, unit="image", disable=progress is None) as bar:
+    with Bar(len(source), progress or "", shown=progress is not None) as bar:
         for errors in loader:
             for index, error in enumerate(errors, done):
                 if error:

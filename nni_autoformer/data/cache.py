@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
-from tqdm.auto import tqdm
 
+from ..bars import Bar
 from ..errors import ConfigError
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def decode(
     Args:
         source: the images.
         transform: gives the same size for all of them.
-        progress: the description of a progress bar; None for no bar.
+        progress: name of a progress bar; None for no bar.
         workers: processes that decode; 0 decodes in this one.
         allocate: gives the 8-bit array of that shape which is filled.
 
@@ -96,7 +96,7 @@ def decode(
     )
     images = torch.empty(0, dtype=torch.uint8)
     done = 0
-    with tqdm(total=len(source), desc=progress, unit="image", disable=progress is None) as bar:
+    with Bar(len(source), progress or "", shown=progress is not None) as bar:
         for batch in loader:
             if not done:
                 images = allocate((len(source), *batch.shape[1:]))

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from ..bars import Bar
 from ..errors import ConfigError
 from .bad_images import BadImages, tell
 from .formats import suffix_fits, suffix_of
@@ -161,15 +162,13 @@ def survey_of(
         source: the images.
         bad: notes those that cannot be read, each of which a warning names.
         workers: processes that decode.
-        progress: the description of a progress bar; None for no bar.
+        progress: name of a progress bar; None for no bar.
     """
-    from tqdm.auto import tqdm
-
     found, flags = Survey(), (BadImages() if bad is None else bad).watch(source)
     loader = DataLoader(
         _Facts(source), batch_size=64, num_workers=workers, collate_fn=list, generator=torch.Generator()
     )
-    with tqdm(total=len(source), desc=progress, unit="image", disable=progress is None) as bar:
+    with Bar(len(source), progress or "", shown=progress is not None) as bar:
         for batch in loader:
             for facts in batch:
                 if facts.error:

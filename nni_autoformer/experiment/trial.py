@@ -52,6 +52,14 @@ class Trial:
         )
         self._reported = 0
 
+    def go_on(self) -> None:
+        """Let the curve go on behind the points of an earlier start of this trial, for work that goes on too;
+        without it they are taken for the same points.
+        """
+        from . import fixes
+
+        self._reported = fixes.reports_before()
+
     def report_intermediate(self, metric: float | Mapping[str, float]) -> None:
         """A point of the trial's curve in the web UI; of a mapping, 'default' is the curve."""
         self._send("PERIODICAL", self._reported, metric)

@@ -16,6 +16,7 @@ from ..search.evaluation import Evaluation
 from ..search.folder import IMAGES_CHECKSUM
 from ..space import SearchSpace
 from ..training.ranks import Ranks
+from .plans import test_plan
 from .remembered import data_for
 
 if TYPE_CHECKING:
@@ -139,6 +140,7 @@ def evaluated(
     from ..search.subnet_trial import evaluate_subnet
 
     trial = current_trial() if ranks.main else None
+    ranks.tell(test_plan(architecture, checkpoint.header.space, images.split, evaluation))
     metric = evaluate_subnet(
         images,
         architecture,

@@ -16,6 +16,7 @@ from ..space import SearchSpace
 from ..training.ranks import Ranks
 from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
+from .plans import training_plan
 from .run_folder import jsonable
 
 if TYPE_CHECKING:
@@ -179,10 +180,12 @@ class TrainJob:
         from ..training.trainer import train_network, train_supernet
 
         try:
+            training = self.open(output)
+            self.ranks.tell(training_plan(self))
             if network is None:
-                train_supernet(self.space, self.open(output))
+                train_supernet(self.space, training)
             else:
-                train_network(network, self.open(output))
+                train_network(network, training)
             _report_bad_images(self.loading.get("bad_images"))
         except OSError as error:
             if error.errno not in UNWRITABLE:

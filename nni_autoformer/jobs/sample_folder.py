@@ -138,7 +138,7 @@ class SampleFolder:
             write_text(self.folder / name, text)
 
     def _write_architecture(self, row: Mapping[str, Any]) -> None:
-        costs = ", ".join(f"{cost.exact(row[name])} {cost.title}" for name, cost in COSTS.items())
+        costs = ", ".join(f"{cost.told(row[name])} {cost.title}" for name, cost in COSTS.items())
         comment = (
             f"{row['top1']:.2f} % with inherited weights on {row['images']:,} {row['split']} images,\n"
             f"{costs} (subnet {row['number']})."

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
+from ..bars import Bar
 from ..complexity import COSTS
 from ..data.data_set import DataSet
 from ..errors import ConfigError
@@ -20,6 +21,7 @@ from ..search.limits import Limits
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of, require_split
+from .plans import sample_plan
 from .reads import ImagesRead, files_among, files_read, open_splits
 from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
@@ -147,6 +149,7 @@ class SampleJob:
         images, source: what the subnets are evaluated on.
         subnets: what is evaluated: the random ones, then those that the user named.
         evaluation: where and how to evaluate.
+        limits: what a random subnet may cost.
         n: how many random subnets were asked for.
         config: what decides the result, see `RunFolder`.
     """
@@ -156,6 +159,7 @@ class SampleJob:
     source: ImageSource
     subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
+    limits: Limits
     n: int
     config: dict[str, Any]
 
@@ -222,7 +226,7 @@ class SampleJob:
             "precision": evaluation.precision,
             **checkpoint.choice,
         }
-        return cls(checkpoint, images, source, subnets, evaluation, n, config)
+        return cls(checkpoint, images, source, subnets, evaluation, limits, n, config)
 
     def evaluate(self, output: Path, ranks: Ranks) -> None:
         """Evaluate what the folder has no answer for, each process its share.
@@ -230,11 +234,10 @@ class SampleJob:
         Raises:
             ConfigError: the checkpoint or an image cannot be read, or the folder's answers are damaged.
         """
-        from tqdm.auto import tqdm
-
         from ..search.accuracy import NoAccuracy
         from .sample_folder import SampleFolder
 
+        ranks.tell(self._plan())
         folder = SampleFolder(output, self.subnets, self.header.space)
         answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
         left = [subnet for subnet in self.subnets if subnet.number not in answered]
@@ -245,20 +248,28 @@ class SampleJob:
         name = "sample" if ranks.world_size == 1 else f"sample, process 1 of {ranks.world_size}"
         ranked = failed = 0
         done = len(self.subnets) - len(mine) if ranks.world_size == 1 else 0
-        for subnet in tqdm(mine, name, total=done + len(mine), initial=done, disable=not ranks.main):
-            supernet.set_architecture(subnet.architecture)
-            try:
-                found = asdict(evaluator.evaluate(supernet))
-            except NoAccuracy as error:
-                _logger.warning("Subnet %s (%s) is not ranked: %s", subnet.told, subnet.architecture, error)
-                found = {"top1": None, "top5": None, "images": len(decoded), "failed": True}
-            folder.record(ranks.rank, subnet, {**found, "split": self.images.split})
-            ranked, failed = ranked + (found["top1"] is not None), failed + (found["top1"] is None)
-            if failed >= HOPELESS and not ranked:
-                raise ConfigError(
-                    f"{self.checkpoint.path}: none of the {failed} subnets so far has an accuracy, because "
-                    "their logits are NaN or infinite; has the supernet's training diverged?"
-                )
+        with Bar(done + len(mine), name, "subnets", initial=done, shown=ranks.main) as bar:
+            for subnet in mine:
+                supernet.set_architecture(subnet.architecture)
+                try:
+                    found = asdict(evaluator.evaluate(supernet))
+                except NoAccuracy as error:
+                    _logger.warning(
+                        "Subnet %s (%s) is not ranked: %s", subnet.told, subnet.architecture, error
+                    )
+                    found = {"top1": None, "top5": None, "images": len(decoded), "failed": True}
+                folder.record(ranks.rank, subnet, {**found, "split": self.images.split})
+                bar.update()
+                ranked, failed = ranked + (found["top1"] is not None), failed + (found["top1"] is None)
+                if failed >= HOPELESS and not ranked:
+                    raise ConfigError(
+                        f"{self.checkpoint.path}: none of the {failed} subnets so far has an accuracy, "
+                        "because their logits are NaN or infinite; has the supernet's training diverged?"
+                    )
+
+    def _plan(self) -> str:
+        number, split = len(self.subnets), self.images.split
+        return sample_plan(number, self.header.space, self.limits, len(self.source), split, self.evaluation)
 
     def report(self, output: Path, sizes: int) -> None:
         """Put the answers together, and write what they tell."""

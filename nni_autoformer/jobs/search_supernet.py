@@ -30,6 +30,7 @@ from ..search.searcher import Searcher
 from ..space import SearchSpace
 from ..training.ranks import Ranks
 from .evaluate import images_of
+from .plans import search_plan
 from .reads import ImagesRead, files_among, files_read, open_splits
 from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
@@ -208,6 +209,7 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
     """As an NNI trial: report the best accuracy so far at the end of every generation."""
     if trial is None:
         return None
+    trial.go_on()
 
     def report(searcher: Searcher) -> None:
         if searcher.ledger.told and searcher.ledger.answered % population == 0:
@@ -276,6 +278,7 @@ class Search:
         from ..search.strategy import EvolutionStrategy
 
         quieten_libraries()
+        self.ranks.tell(search_plan(self.searcher, len(self.source), self.evaluation))
         crew = Crew(self.ranks) if self.ranks.world_size > 1 else None
         strategy = EvolutionStrategy(
             self.searcher,

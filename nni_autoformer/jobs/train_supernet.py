@@ -50,12 +50,9 @@ class Trained:
     @property
     def accuracies(self) -> dict[str, float]:
         """Top-1 in percent on the validation images at the end, by the name of the subnet."""
-        metrics, prefix = self.header.run.metrics or {}, "val_acc/"
-        return {
-            name.removeprefix(prefix): 100 * value
-            for name, value in metrics.items()
-            if name.startswith(prefix)
-        }
+        from ..checkpoints.metrics import accuracies
+
+        return accuracies(self.header.run.metrics)
 
 
 class TrainedSupernet(Trained):

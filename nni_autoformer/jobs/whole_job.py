@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from .reads import open_splits
 from .run_folder import RunFolder, place_of, run_once
 from .search_supernet import Search
 from .searched import Searched, write_report
+
+_logger = logging.getLogger("nni_autoformer")
 
 SELECTION = "24-per-class"
 """A fifth of the training images; fewer, and the best of many candidates is mostly a lucky one."""
@@ -91,6 +94,10 @@ def demo(
     folder, found = RunFolder(place, "demo", {"recipe": recipe.to_dict()}), []
 
     def work() -> None:
+        _logger.info(
+            f"A supernet is trained on scikit-learn's scanned digits, {evolution.planned} of its subnets "
+            f"with at most {LIMITS['params'][1]:g} M parameters are compared, and the best one is tested."
+        )
         job.run(place)
         images = images_of(place / SUPERNET_FILE, data, evaluation, "selection", None, store="none")
         trained = Checkpoint(place / SUPERNET_FILE)

@@ -121,11 +121,11 @@ def _failed_row(failed: Sequence[Row]) -> list[tuple[str, str]]:
 def _standing_row(rows: Sequence[Row], row: Row) -> tuple[str, str]:
     beaten, cheap = standing(rows, row)
     return row["name"], (
-        f"{row['top1']:.2f} %, {row['params'] / 1e6:.3f} M; better than {beaten:.1f} % of the random ones, "
-        f"and than {cheap:.1f} % of those of at most its size"
+        f"{row['top1']:.2f} %, {COSTS['params'].told(row['params'])}; better than {beaten:.1f} % of the "
+        f"random ones, and than {cheap:.1f} % of those of at most its size"
     )
 
 
 def _short(row: Row) -> tuple[str, ...]:
-    costs = [cost.exact(row[name]) for name, cost in COSTS.items()]
+    costs = [cost.told(row[name]) for name, cost in COSTS.items()]
     return f"{row['top1']:.2f}", *costs, str(row["number"])

@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from ..architecture import Architecture
+from ..bars import TEN_MINUTES, Bar
 from ..files import digest
 from ..model import AutoFormer
 from .accuracy import Accuracy, no_accuracy
@@ -115,7 +115,7 @@ class Generations:
         self._finish(best_rows, "evaluate the best again")  # the folder may have lost them
         if len(self.outcomes.open_rows(rows)):
             if self.racing is None:
-                self._finish(rows, f"generation {generation}")
+                self._finish(rows, f"images of generation {generation + 1}")
             else:
                 self._race(self.racing, rows, best_rows, generation)
             self._save()
@@ -142,16 +142,16 @@ class Generations:
         whose = "a candidate's" if number is None else f"candidate {number.candidate.number}'s"
         return no_accuracy(whose, self.evaluator.precision)
 
-    def _finish(self, rows: np.ndarray, description: str) -> None:
+    def _finish(self, rows: np.ndarray, name: str) -> None:
         rows = self.outcomes.open_rows(rows)
-        with self._bar(rows, description) as bar:
+        with self._bar(rows, name) as bar:
             self._advance(rows, self.outcomes.images, bar)
 
     def _race(self, racing: Racing, rows: np.ndarray, best: np.ndarray, generation: int) -> None:
         """Race on; looks that a killed search has had already stop nobody a second time."""
         outcomes = self.outcomes
         judge = Race(racing, self.searcher.keep, outcomes.images, outcomes.first[best])
-        with self._bar(outcomes.open_rows(rows), f"generation {generation}") as bar:
+        with self._bar(outcomes.open_rows(rows), f"images of generation {generation + 1}") as bar:
             for look in racing.looks(outcomes.images):
                 self._advance(outcomes.open_rows(rows), look, bar)
                 active = rows[~outcomes.stopped[rows] & ~outcomes.broken[rows]]
@@ -166,12 +166,12 @@ class Generations:
             *(generation, outcomes.stopped[rows].sum(), len(rows), seen, everything, 100 * seen / everything),
         )
 
-    def _bar(self, rows: np.ndarray, description: str) -> tqdm:
+    def _bar(self, rows: np.ndarray, name: str) -> Bar:
         total = int((self.outcomes.images - self.outcomes.seen[rows]).sum())
         disable = not self.progress or not total
-        return tqdm(total=total, desc=description, unit="image", leave=False, disable=disable)
+        return Bar(total, name, "evaluations", shown=not disable, leave=False, interval=TEN_MINUTES)
 
-    def _advance(self, rows: np.ndarray, until: int, bar: tqdm) -> None:
+    def _advance(self, rows: np.ndarray, until: int, bar: Bar) -> None:
         """Evaluate subnets up to a number of images; those that have seen as many go together."""
         seen = self.outcomes.seen
         for start in np.unique(seen[rows][seen[rows] < until]).tolist():
@@ -186,7 +186,7 @@ class Generations:
                     self._save()
 
     def _evaluate(
-        self, architectures: Sequence[Architecture], rows: np.ndarray, start: int, stop: int, bar: tqdm
+        self, architectures: Sequence[Architecture], rows: np.ndarray, start: int, stop: int, bar: Bar
     ) -> None:
         if self._crew is None:
             marks = self._parts.marks(architectures, start, stop, bar.update)

@@ -107,6 +107,11 @@ class GenerationalSearch(ABC, Generic[Config]):
         return self.config.population_size * self.config.generations
 
     @property
+    def generations(self) -> int:
+        """Number of generations that the planned candidates come in."""
+        return self.config.generations
+
+    @property
     def done(self) -> bool:
         """Whether the search is over: every candidate of every generation has its answer."""
         if not self._closed or self.answered < len(self.ledger):

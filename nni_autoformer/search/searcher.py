@@ -52,6 +52,10 @@ class Searcher(Protocol):
         """Number of candidates of the whole search, unless the space runs out of new ones before."""
 
     @property
+    def generations(self) -> int:
+        """Number of generations that the planned candidates come in."""
+
+    @property
     def done(self) -> bool:
         """Whether the search is over."""
 

@@ -18,9 +18,9 @@ from nni.nas.execution import (
 from nni.nas.execution.event import FinalMetricEvent, ModelEvent, ModelEventType, TrainingEndEvent
 from nni.nas.space import ExecutableModelSpace, ModelStatus
 from nni.nas.strategy.base import Strategy
-from tqdm.auto import tqdm
 
 from ..architecture import Architecture
+from ..bars import TEN_MINUTES, Bar
 from ..errors import ConfigError
 from ..experiment import fixes
 from ..experiment.manager import Manager
@@ -106,7 +106,7 @@ class EvolutionStrategy(Strategy):
         self._progress = progress
         self._running: dict[int, tuple[ExecutableModelSpace, Candidate]] = {}
         self._ended: set[int] = set()  # models whose trial has ended well, before its result was there
-        self._bar: tqdm | None = None
+        self._bar: Bar | None = None
         self._thread: int | None = None
         self._error: Exception | None = None
 
@@ -151,11 +151,13 @@ class EvolutionStrategy(Strategy):
 
     def _run(self) -> None:
         evolution, self._thread = self.evolution, threading.get_ident()
-        with tqdm(
-            total=evolution.planned,
+        with Bar(
+            evolution.planned,
+            "search",
+            "candidates",
             initial=evolution.ledger.answered,
-            desc="search",
-            disable=not self._progress,
+            shown=self._progress,
+            interval=TEN_MINUTES,
         ) as self._bar:
             self._take_up_earlier_trials()
             looked = time.monotonic()
@@ -216,10 +218,21 @@ class EvolutionStrategy(Strategy):
             fixes.adopt_trial(self.engine, number, self._model(candidate))
 
     def _answer(self, candidate: Candidate, metric: Any) -> None:
-        if self.driver.answer(candidate, metric) and self._bar is not None:
-            if self.evolution.ledger.told:
-                self._bar.set_postfix(best=f"{self.evolution.ledger.best()[1]:.2f} %", refresh=False)
-            self._bar.update()
+        if self.driver.answer(candidate, metric):
+            self._show(candidate)
+
+    def _show(self, candidate: Candidate) -> None:
+        """Show how far the search is, after an answer."""
+        bar, evolution = self._bar, self.evolution
+        if bar is None:
+            return
+        ledger, size = evolution.ledger, max(evolution.planned // evolution.generations, 1)
+        bar.name = f"generation {candidate.generation + 1}/{evolution.generations}"
+        if ledger.told:
+            bar.note = f"best {ledger.best()[1]:.2f} %"
+        bar.update(ledger.answered - bar.done)
+        if ledger.answered % size == 0:
+            bar.milestone()
 
     @_reported
     def _on_metric(self, event: FinalMetricEvent) -> None:
@@ -236,8 +249,8 @@ class EvolutionStrategy(Strategy):
         if candidate is None:
             return
         if isinstance(event, StoppedEarly):
-            if self.driver.stopped(candidate, event.metric) and self._bar is not None:
-                self._bar.update()
+            if self.driver.stopped(candidate, event.metric):
+                self._show(candidate)
         elif event.status is not ModelStatus.Interrupted:  # then the candidate stays as it is: without answer
             self.driver.ended(candidate, event.status == ModelStatus.Trained)
         # a result may still follow: NNI sends the two from different threads

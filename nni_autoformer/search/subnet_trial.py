@@ -9,9 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from ..architecture import Architecture
+from ..bars import Bar
 from ..checkpoints import Checkpoint
 from ..complexity import measured_costs
 from ..devices import pick_device
@@ -96,7 +95,7 @@ def evaluate_subnet(
         )
 
     name = f"test, process 1 of {ranks.world_size}" if several else "test"
-    with tqdm(total=len(decoded), desc=name, unit="image", disable=not progress) as bar:
+    with Bar(len(decoded), name, shown=progress) as bar:
         counts = sum(ranks.gathered(ranks.agree(evaluated)), Counts())
     accuracy = ranks.agree(lambda: counts.accuracy(precision))
     metric = trial_metric(accuracy, architecture, header.space.model)

@@ -16,6 +16,7 @@ from timm.scheduler import create_scheduler_v2
 from torch import Tensor, nn
 from torchmetrics.classification import MulticlassAccuracy
 
+from ..checkpoints.metrics import AVERAGED, VALIDATED
 from ..data.pixels import normalise
 from ..nn.compiling import compile_blocks
 from ..randomness import derive
@@ -190,16 +191,16 @@ class NamedAccuracies:
         self._metrics[name].update(logits, targets)
 
     def log(self, module: LightningModule) -> None:
-        """Log the shares, as numbers from 0 to 1."""
+        """Log them in percent."""
         for name, metric in self._metrics.items():
             # torchmetrics has summed over the ranks already
-            module.log(name, metric.compute(), prog_bar=True, rank_zero_only=False)
+            module.log(name, 100 * metric.compute(), prog_bar=True, rank_zero_only=False)
 
 
 @nni.trace
 class PlainClassification(ImageClassification):
-    """The recipe for a single network, with its accuracy logged as `val_acc/network`, and that of its moving
-    average as `val_acc_ema/network`.
+    """The recipe for a single network, with its accuracy in percent logged as `val_acc_percent/network`, and
+    that of its moving average as `val_acc_ema_percent/network`.
     """
 
     averaged: nn.Module | None = None
@@ -212,8 +213,8 @@ class PlainClassification(ImageClassification):
 
     @property
     def _validated(self) -> Mapping[str, nn.Module]:
-        averaged = {} if self.averaged is None else {"val_acc_ema/network": self.averaged}
-        return {"val_acc/network": self.model, **averaged}
+        averaged = {} if self.averaged is None else {f"{AVERAGED}network": self.averaged}
+        return {f"{VALIDATED}network": self.model, **averaged}
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
+from ..checkpoints import metrics
 from ..experiment import Trial
-
-PREFIX = "val_acc/"
 
 
 class ReportToNni(Callback):
@@ -27,9 +26,7 @@ class ReportToNni(Callback):
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         """Report a point of the curve."""
         accuracies = {
-            name.removeprefix(PREFIX): 100 * float(value)
-            for name, value in trainer.callback_metrics.items()
-            if name.startswith(PREFIX)
+            name: float(value) for name, value in metrics.accuracies(trainer.callback_metrics).items()
         }
         if accuracies and trainer.is_global_zero:
             self._last = {"default": sum(accuracies.values()) / len(accuracies), **accuracies}

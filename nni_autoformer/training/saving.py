@@ -13,6 +13,7 @@ import torch
 from pytorch_lightning.callbacks import Checkpoint
 from torch import nn
 
+from ..checkpoints.metrics import AVERAGED, VALIDATED, accuracies, in_percent
 from ..errors import ConfigError, Terminated
 from ..files import replacing, told_when_full
 from .ema import MovingAverage
@@ -155,8 +156,7 @@ class Saving(Checkpoint):
             with told_when_full(self.table.path):
                 self.table.add(epoch, trainer.global_step, self.metrics)
         if validated and self.selects:
-            prefix = "val_acc_ema/" if self.average else "val_acc/"
-            values = [value for name, value in self.metrics.items() if name.startswith(prefix)]
+            values = list(accuracies(self.metrics, AVERAGED if self.average else VALIDATED).values())
             score = sum(values) / max(len(values), 1)
             if self.best is None or score > self.best[0]:
                 self.best = (score, epoch)
@@ -220,10 +220,12 @@ class Saving(Checkpoint):
 
     def state_dict(self) -> dict[str, Any]:
         """The metrics so far and the best epoch."""
-        return {"metrics": self.metrics, "best": self.best}
+        return {"metrics": self.metrics, "best_percent": self.best}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Go on from them."""
-        self.metrics = dict(state_dict["metrics"])
-        best = state_dict["best"]
-        self.best = None if best is None else (best[0], best[1])
+        self.metrics = in_percent(state_dict["metrics"])
+        best, scale = state_dict.get("best_percent"), 1
+        if "best" in state_dict:  # of an earlier version, which had shares from 0 to 1
+            best, scale = state_dict["best"], 100
+        self.best = None if best is None else (scale * best[0], best[1])

@@ -12,6 +12,7 @@ from timm.loss import SoftTargetCrossEntropy
 from torch import Tensor, nn
 
 from ..architecture import Architecture
+from ..checkpoints.metrics import AVERAGED, VALIDATED
 from ..errors import ConfigError
 from ..model import AutoFormer
 from ..randomness import derive
@@ -30,8 +31,8 @@ class SupernetModule(RandomSamplingLightningModule):
 
     NNI's own module draws the subnet from a generator that the operating system seeds, on each rank another
     one, and validates another random subnet on every batch. Here the subnets are a function of (seed, step)
-    and the validated subnets have names; their accuracies are logged as `val_acc/{name}`, and those of the
-    supernet's moving average, where it has one, as `val_acc_ema/{name}`.
+    and the validated subnets have names; their accuracies in percent are logged as `val_acc_percent/{name}`,
+    and those of the supernet's moving average, where it has one, as `val_acc_ema_percent/{name}`.
 
     Args:
         training_module: the recipe, see `ImageClassification`.
@@ -118,22 +119,22 @@ class SupernetModule(RandomSamplingLightningModule):
 
     def on_validation_epoch_start(self) -> None:
         """Start counting."""
-        names = [f"val_acc{suffix}/{name}" for suffix, _ in self._networks() for name in self.subnets]
+        names = [prefix + name for prefix, _ in self._networks() for name in self.subnets]
         classes = self.supernet.space.model.num_classes
         self._accuracies = NamedAccuracies(names, classes, self.device)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         """Evaluate every named subnet on the batch."""
         assert self._accuracies is not None
-        for suffix, network in self._networks():
+        for prefix, network in self._networks():
             for name, architecture in self.subnets.items():
                 network.set_architecture(architecture)
                 logits = self._logits(batch, batch_idx, network)
-                self._accuracies.update(f"val_acc{suffix}/{name}", logits, batch[1])
+                self._accuracies.update(prefix + name, logits, batch[1])
 
     def _networks(self) -> list[tuple[str, AutoFormer]]:
-        averaged = [] if self.averaged is None else [("_ema", self.averaged)]
-        return [("", self.supernet), *averaged]
+        averaged = [] if self.averaged is None else [(AVERAGED, self.averaged)]
+        return [(VALIDATED, self.supernet), *averaged]
 
     def _logits(self, batch: Any, batch_idx: int, network: nn.Module) -> Tensor:
         if isinstance(self.training_module, ImageClassification):

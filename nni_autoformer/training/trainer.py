@@ -146,6 +146,7 @@ class Training:
         callbacks = [*([average] if average else []), saving.guard, progress, saving]
         logs = self.output / "tensorboard"
         if self.trial is not None:
+            self.trial.go_on()
             callbacks.append(ReportToNni(self.trial))
             logs = tensorboard_folder(self.trial.output, self.trial.id)
         alone = 1 if device.index is None else [device.index]

@@ -159,7 +159,7 @@ def test_the_paper_s_way_of_selecting(toy, toy_command, tmp_path, capsys):
     search += f"--output {tmp_path}/search --population-size 2 --num-parents 1 --num-mutations 1 "
     search += f"--num-crossovers 0 --generations 1 --selection {published}.txt"
     assert main(search.split()) == 0
-    assert "may have been trained on the selection images" in capsys.readouterr().out
+    assert "may have been trained on the selection images" in capsys.readouterr().err
     listing = tmp_path / "list.txt"
     assert run("subset", "--root", toy / "images", "--per-class", 3, "--output", listing) == 0
     command = toy_command(toy, tmp_path / "held", "--epochs", "2")

@@ -100,7 +100,7 @@ def test_the_other_examples_are_right_but_for_their_paths(check, folder, capsys,
         ("checkpoint: ", "checkpoint: x", "there is no such checkpoint"),
         ("--checkpoint ", "--checkpoint x", "there is no such checkpoint"),
         ("--data ", "--data /nowhere", "--data /nowhere"),
-        ("--split selection", "--splt selection", "unrecognized arguments: --splt"),
+        ("--split selection", "--splt selection", "there is no flag --splt; did you mean --split?"),
         ("searchSpaceFile: search_space.json", "searchSpaceFile: none.json", "NNI does not accept it"),
         ("trialConcurrency: 2", "trialConcurency: 2", "NNI does not accept it"),
         ("platform: local", "platform: lokal", "NNI does not accept it"),
@@ -143,6 +143,13 @@ def test_one_thing_wrong(check, before, after, words, monkeypatch, program):
     if "GpuNumber" in after:
         monkeypatch.setenv("PATH", str(program))
     assert words in check((before, after))
+
+
+def test_the_images_may_be_those_of_the_checkpoint(folder, toy, capsys):
+    path = folder / "config.yml"
+    path.write_text(path.read_text().replace(f" --data {toy}/images", ""))
+    assert main(["launch", str(path), "--check-only"]) == 0
+    assert "The images are those of the checkpoint's training" in capsys.readouterr().out
 
 
 def test_the_tuner_and_the_trials_have_one_checkpoint(check, toy, folder, capsys):

@@ -36,6 +36,10 @@ KNOWN = {name: set(COMMANDS[name]._option_string_actions) for name in SUPPORTED}
             "--scale is a flag of the published code; here it is not sup",
         ),
         ("finetune --input-size 384", "here it is --img-size"),
+        (
+            "search --resume supernet-tiny.pth --output x",
+            "--resume takes no file, as it does in the published",
+        ),
         ("supernet_train.py --gp", "here the command is train"),
         ("evolution", "evolution is a script of the published code; here the command is search"),
         ("lib/subImageNet.py", "here the command is data subset"),

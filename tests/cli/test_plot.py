@@ -16,7 +16,7 @@ def test_results_beside_the_peers(tmp_path, table, capsys):
     figure = tmp_path / "f" / "figure.svg"
     assert main(["plot", f"ours={table}", "--peers", "--output", str(figure)]) == 0
     printed = capsys.readouterr().out
-    assert "ours" in printed and "82.00" in printed and "23,000,000" in printed and str(figure) in printed
+    assert "ours" in printed and "82.00" in printed and "23.000 M" in printed and str(figure) in printed
     assert "DeiT-S" in figure.read_text()
     assert main(["plot", str(table), "--output", str(figure)]) == 0  # replaced
     assert "DeiT-S" not in figure.read_text()

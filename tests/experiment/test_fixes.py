@@ -186,6 +186,7 @@ def test_the_record_of_a_trial_is_kept_where_the_manager_cannot_be_asked(monkeyp
     for channel in ("import://a.b", "http://localhost:9/env/local-env/x"):
         monkeypatch.setenv("NNI_TRIAL_COMMAND_CHANNEL", channel)
         assert fixes.own_record(record) is record
+        assert fixes.reports_before() == 0
 
 
 def test_tensorboards_button_looks_in_another_folder(tmp_path):

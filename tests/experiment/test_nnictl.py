@@ -114,7 +114,7 @@ def test_supernets_with_their_curves(place, port):
     changes = {
         "_value: [1.0e-3, 3.0e-3]": "_value: [3.0e-3]",
         "--epochs 20": "--epochs 2",
-        "--val-interval 2": "",
+        "--val-interval 2 ": "",
     }
     place.create(place.config("nnictl_supernet", {**changes, "maxTrialNumber: 4": "maxTrialNumber: 2"}), port)
     wait(lambda: done(port))
@@ -130,7 +130,7 @@ def test_supernets_with_their_curves(place, port):
         task = requests.post(address, json={"trials": trial["trialJobId"]}, timeout=30).json()
         scalars = f"http://localhost:{task['port']}/data/plugin/scalars/tags"
         tags = wait(lambda url=scalars: requests.get(url, timeout=10).json())
-        assert "val_acc/largest" in next(iter(tags.values()))
+        assert "val_acc_percent/largest" in next(iter(tags.values()))
         psutil.Process(task["pid"]).kill()
 
 
@@ -139,7 +139,7 @@ def test_a_stopped_supernet_trial_goes_on_with_its_folder(place, port):
         "_value: [1.0e-3, 3.0e-3]": "_value: [3.0e-3]",
         "_value: [uniform, balanced]": "_value: [uniform]",
         "--epochs 20": "--epochs 4",
-        "--val-interval 2": "",
+        "--val-interval 2 ": "",
         "maxTrialNumber: 4": "maxTrialNumber: 1",
     }
     experiment = place.create(place.config("nnictl_supernet", changes), port)
@@ -156,8 +156,10 @@ def test_a_stopped_supernet_trial_goes_on_with_its_folder(place, port):
     assert run["status"] == "finished" and len(run["sessions"]) == 2
     told = [row.split(",")[0] for row in (state.parent / "metrics.csv").read_text().splitlines()[1:]]
     assert told == ["1", "2", "3", "4"]
-    kinds = [metric["type"] for metric in ask(port, f"/metric-data/{state.parent.name}")]
-    assert kinds.count("FINAL") == 1
+    metrics = ask(port, f"/metric-data/{state.parent.name}")
+    assert [metric["type"] for metric in metrics].count("FINAL") == 1
+    numbers = [metric["sequence"] for metric in metrics if metric["type"] == "PERIODICAL"]
+    assert numbers == list(range(len(numbers))) and len(numbers) >= 4  # one curve
 
 
 def test_launch_says_what_goes_wrong_after_the_start(place, port):

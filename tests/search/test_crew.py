@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import random
 import signal
 import threading
@@ -246,6 +247,22 @@ def test_asked_to_end_all_ranks_leave_and_the_state_is_saved(toy, alone, tmp_pat
     assert json.loads((output / "run.json").read_text())["status"] == "running"
     assert main(command(toy, output, "--resume")) == 0
     assert same(output, alone / "plain")
+
+
+def test_one_process_that_is_asked_to_end_leaves_as_cleanly(toy, tmp_path, monkeypatch, capsys):
+    marks, output = PartEvaluator.marks, tmp_path / "s"
+
+    def then_terminated(self, *arguments):
+        if (output / "search.json").is_file():  # a generation is behind it
+            os.kill(os.getpid(), signal.SIGTERM)
+        return marks(self, *arguments)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(PartEvaluator, "marks", then_terminated)
+        assert main(command(toy, output)) == 143
+    assert "the same command with --resume goes on" in capsys.readouterr().err
+    assert len((output / "candidates.jsonl").read_text().splitlines()) == 6
+    assert main(command(toy, output, "--resume")) == 0
 
 
 @pytest.mark.slow

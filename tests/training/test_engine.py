@@ -201,7 +201,7 @@ def test_the_folder_tells_the_story(toy, toy_command, tmp_path):
     assert (resolved["epochs"], resolved["clip_grad"], resolved["precision"]) == (5, 5.0, "fp32")
     rows = list(csv.DictReader((output / "metrics.csv").open()))
     assert [row["epoch"] for row in rows] == ["1", "2", "3", "4", "5"]
-    assert float(rows[-1]["val_acc_ema/largest"]) <= 1 and rows[0]["val_acc/smallest"] == ""
+    assert float(rows[-1]["val_acc_ema_percent/largest"]) <= 100 and rows[0]["val_acc_percent/smallest"] == ""
     assert sorted(path.name for path in (output / "epochs").iterdir()) == [
         "0004.safetensors",
         "0005.safetensors",
@@ -211,9 +211,9 @@ def test_the_folder_tells_the_story(toy, toy_command, tmp_path):
     assert session["git"] is None or len(session["git"]["commit"]) == 40
     best = load_supernet(output / "best.safetensors")[1].run
     means = {
-        int(row["epoch"]): sum(float(v) for k, v in row.items() if k.startswith("val_acc_ema/")) / 3
+        int(row["epoch"]): sum(float(v) for k, v in row.items() if k.startswith("val_acc_ema_percent/")) / 3
         for row in rows
-        if row["val_acc_ema/largest"] and int(row["epoch"]) % 2 == 0
+        if row["val_acc_ema_percent/largest"] and int(row["epoch"]) % 2 == 0
     }
     assert best["epoch"] == max(means, key=lambda epoch: (means[epoch], -epoch))
     # the average is what it is called: of the supernet's weights after every step
@@ -313,7 +313,7 @@ def test_before_the_first_checkpoint_the_sentence_says_so(toy, toy_command, tmp_
 @pytest.mark.parametrize(
     ("flags", "words"),
     [
-        ("--on-nan ignore", "invalid choice"),
+        ("--on-nan ignore", "should be one of stop, skip"),
         ("--keep -1", "--keep is -1; it should be 0 or more"),
         ("--max-nan-skips 0", "--max-nan-skips is 0"),
         ("--checkpoint-every 0", "--checkpoint-every is 0"),

@@ -36,7 +36,7 @@ def test_a_subnet_is_trained_on_saved_and_evaluated(toy, tmp_path):
     for name in ("subnet", "subnet-ema", "best"):
         loaded, header = load_subnet(tmp_path / "run" / f"{name}.safetensors")
         assert loaded.architecture == network.architecture
-        assert {"val_acc/network", "val_acc_ema/network"} <= set(header.run["metrics"])
+        assert {"val_acc_percent/network", "val_acc_ema_percent/network"} <= set(header.run["metrics"])
     loaded, _ = load_subnet(tmp_path / "run" / "subnet.safetensors")
     assert all(torch.equal(a, b) for a, b in zip(loaded.state_dict().values(), network.state_dict().values()))
 

@@ -133,11 +133,12 @@ def test_ranks_train_what_one_process_trains(toy, toy_command, tmp_path, launch,
     counts = [of_kind(notes[rank], "validated") for rank in range(ranks)]
     for name in ("smallest", "middle", "largest"):
         assert (
-            sum(n for entries in counts for key, n in entries if key == f"val_acc/{name}") == 3 * SPACE_OF_15
+            sum(n for entries in counts for key, n in entries if key == f"val_acc_percent/{name}")
+            == 3 * SPACE_OF_15
         )
     accuracies = load_supernet(output / "supernet.safetensors")[1].run["metrics"]
     assert evaluated(toy, output) == pytest.approx(
-        {key: 100 * value for key, value in accuracies.items() if key.startswith("val_acc/")}, abs=1e-4
+        {key: value for key, value in accuracies.items() if key.startswith("val_acc_percent/")}, abs=1e-4
     )
     # one process writes; each has an NNI experiment of its own
     assert sorted(path.name for path in (output / "ranks").iterdir()) == [str(r) for r in range(1, ranks)]
@@ -154,7 +155,7 @@ def evaluated(toy, output):
     images = EvaluationImages(str(path), "folder", str(toy / "images"), store="none").decoded(header)
     evaluator = Evaluation(device="cpu").evaluator(header, images)
     return {
-        f"val_acc/{name}": evaluator.evaluate(supernet.extract(architecture)).top1
+        f"val_acc_percent/{name}": evaluator.evaluate(supernet.extract(architecture)).top1
         for name, architecture in header.space.named().items()
     }
 

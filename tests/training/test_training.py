@@ -39,10 +39,10 @@ def test_training_changes_the_weights_and_saves_what_a_stranger_needs(toy):
     assert run["recipe"]["epochs"] == 3
     assert run["selection"]["images"] == 12
     assert run["training_images"] == 60 - 12
-    assert {name for name in run["metrics"] if name.startswith("val_acc/")} == {
-        "val_acc/smallest",
-        "val_acc/middle",
-        "val_acc/largest",
+    assert {name for name in run["metrics"] if name.startswith("val_acc_percent/")} == {
+        "val_acc_percent/smallest",
+        "val_acc_percent/middle",
+        "val_acc_percent/largest",
     }
     assert header.versions["torch"] == torch.__version__
     listed = (toy / "run" / "selection.txt").read_text().split()
@@ -133,7 +133,7 @@ def test_validation_reports_the_named_subnets(toy):
     evaluator = Evaluation(device="cpu").evaluator(header, images.decoded(header))
     for name, architecture in header.space.named().items():
         accuracy = evaluator.evaluate(supernet.extract(architecture))
-        assert accuracy.top1 == pytest.approx(100 * header.run["metrics"][f"val_acc/{name}"], abs=1e-4)
+        assert accuracy.top1 == pytest.approx(header.run["metrics"][f"val_acc_percent/{name}"], abs=1e-4)
 
 
 def test_the_learning_rate_follows_warm_up_and_cosine(toy):
