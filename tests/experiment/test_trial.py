@@ -68,7 +68,14 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
     assert [kind for kind, *_ in reports] == ["PERIODICAL"] * 6 + ["FINAL"]  # twelve images, two at a time
     assert [sequence for _, sequence, _ in reports[:-1]] == list(range(6))
     final = reports[-1][2]
-    assert set(final) == {"default", "top5", "images", "params (M)", "macs (G)"}  # each once
+    assert set(final) == {
+        "default",
+        "top5",
+        "images",
+        "params (M)",
+        "macs (G)",
+        "images_checksum",
+    }  # each once
     assert final["default"] == reports[-2][2]
     assert final["images"] == 12
 
