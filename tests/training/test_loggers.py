@@ -25,7 +25,7 @@ def test_several_loggers_have_the_curves(toy, tmp_path):
     (table,) = (tmp_path / "run" / "csv").glob("*/metrics.csv")
     with open(table) as file:
         columns = next(csv.reader(file))
-    assert {"val_acc/largest", "images_per_second"} <= set(columns)
+    assert {"val_acc_percent/largest", "images_per_second"} <= set(columns)
     assert "epochs: 1" in table.with_name("hparams.yaml").read_text()
     assert train(toy, tmp_path / "run", "--logger", "none", "--overwrite") == 0
     left = {entry.name for entry in (tmp_path / "run").iterdir()}
@@ -57,7 +57,7 @@ def test_mlflow_has_the_curves(toy, tmp_path, monkeypatch):
     monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
     assert train(toy, tmp_path / "run", "--logger", "mlflow") == 0
     data_base = sqlite3.connect(tmp_path / "run" / "mlflow.db")
-    assert ("val_acc/largest",) in data_base.execute("select key from metrics").fetchall()
+    assert ("val_acc_percent/largest",) in data_base.execute("select key from metrics").fetchall()
     assert data_base.execute("select value from params where key = 'epochs'").fetchall() == [("1",)]
 
 
