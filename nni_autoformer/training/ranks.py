@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -110,12 +109,12 @@ class Ranks:
 
         store = PrefixStore("nni_autoformer", store)
         if not self.main:
-            greeting = uuid.uuid4().hex
+            greeting = os.urandom(16).hex()
             store.set(f"greeting/{self.rank}", greeting)
             name = store.get(f"name/{greeting}").decode()  # waits
             store.set(f"confirmed/{name}/{self.rank}", "")
             return PrefixStore(name, store)
-        name = uuid.uuid4().hex
+        name = os.urandom(16).hex()
         missing = set(range(1, self.world_size))
         deadline = time.monotonic() + PATIENCE.total_seconds()
         while missing:
