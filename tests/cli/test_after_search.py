@@ -296,6 +296,9 @@ def test_as_a_trial_it_trains_the_sample_holds_images_out_and_reports(toy, tmp_p
     class Trial:
         id, output = "abc", tmp_path / "nni"
 
+        def go_on(self):
+            pass
+
         def report_intermediate(self, metric):
             reports.append(metric)
 

@@ -94,7 +94,7 @@ def test_trials_of_nni_take_them_too(toy, files, tmp_path, monkeypatch):
             )
     sample = SearchSpace.load(toy / "space.yaml").largest.to_sample()
     asked, average, plain = (
-        evaluator._execute(SimpleNamespace(sample=sample))["top1"] for evaluator in evaluators
+        evaluator._execute(SimpleNamespace(sample=sample))["default"] for evaluator in evaluators
     )
     assert asked == average != plain
 
