@@ -53,7 +53,7 @@ import nni
 lap("import nni")
 from nni_autoformer.cli import build_parser
 from nni_autoformer.jobs import evaluate
-from nni_autoformer.search import subnet_trial
+from nni_autoformer.search import accuracy, subnet_trial
 from nni_autoformer import checkpoints
 parser = build_parser()
 lap("import this package, read the command line")
@@ -66,7 +66,7 @@ subnet, header = checkpoints.load_subnet(Path(sys.argv[1]), architecture)
 lap("open the checkpoint, build the subnet")
 decoded = images.decoded(header)
 lap("find the decoded images")
-subnet_trial.measure(subnet.eval(), decoded, header.run["mean"], header.run["std"], batch_size=24)
+accuracy.measure(subnet.eval(), decoded, header.run["mean"], header.run["std"], batch_size=24)
 lap("evaluate 240 images")
 print(json.dumps(times))
 """
