@@ -92,8 +92,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
     In a trial of an NNI experiment the parameters of the trial take the place of flags.
     """
-    if launched.given_up():
-        return launched.MISTAKE
+    if (status := launched.given_up()) is not None:
+        return status
     words = list(sys.argv[1:] if argv is None else argv)
     try:
         with forgiving_streams(), log_shown():

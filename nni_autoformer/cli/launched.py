@@ -30,10 +30,14 @@ TOGETHER = ("train", "search", "test", "retrain", "finetune", "sample")
 """The commands that several processes do together."""
 
 
-def given_up() -> bool:
-    """Whether an earlier attempt of this run has ended with a mistake of the user's."""
+def given_up() -> int | None:
+    """The exit status of this process where an earlier attempt of the run has ended with a mistake of the
+    user's; None where there was none.
+    """
     folder = _folder()
-    return folder is not None and any(folder.glob("mistake-*"))
+    if folder is None or not any(folder.glob("mistake-*")):
+        return None
+    return _left(folder, Ranks.current())
 
 
 def parsed(parser: argparse.ArgumentParser, words: list[str]) -> argparse.Namespace:
@@ -74,12 +78,9 @@ def leave(sentence: str, tell: Callable[[], None] | None) -> int:
     if folder is None or mark is None:
         return MISTAKE
     if together:
-        (folder / f"left-{ranks.local_rank}").write_text(str(os.getpid()))
-        return 0
+        return _left(folder, ranks)
     write_text(mark, "" if tell is None else "told")
-    if ranks.local_rank == 0:
-        _within_patience(lambda: all(_has_left(folder, rank) for rank in range(1, ranks.local_world_size)))
-    return MISTAKE
+    return _left(folder, ranks) if ranks.local_rank == 0 else MISTAKE
 
 
 def _folder() -> Path | None:
@@ -88,12 +89,24 @@ def _folder() -> Path | None:
     return Path(file).parents[2] if file else None
 
 
-def _has_left(folder: Path, rank: int) -> bool:
-    import psutil
+def _left(folder: Path, ranks: Ranks) -> int:
+    """The exit status of a process that leaves: the first of a machine fails when the others have left."""
 
-    with contextlib.suppress(OSError, ValueError):
-        return not psutil.pid_exists(int((folder / f"left-{rank}").read_text()))
-    return False
+    def mark(rank: int) -> Path:
+        return folder / f"left-{ranks.restarts}-{rank}"
+
+    def has_left(rank: int) -> bool:
+        import psutil
+
+        with contextlib.suppress(OSError, ValueError):
+            return not psutil.pid_exists(int(mark(rank).read_text()))
+        return False
+
+    if ranks.local_rank > 0:
+        mark(ranks.local_rank).write_text(str(os.getpid()))
+        return 0
+    _within_patience(lambda: all(has_left(rank) for rank in range(1, ranks.local_world_size)))
+    return MISTAKE
 
 
 def _within_patience(condition: Callable[[], bool]) -> bool:

@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -50,12 +51,12 @@ def test_one_process_tells_it_and_fails(as_rank, capsys, words, sentence):
     # the first one has failed with the same, so this one does not add to torchrun's report; it is not given
     # up before its own attempt, as it started together with the first
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(launched, "given_up", lambda: False)
+        patch.setattr(launched, "given_up", lambda: None)
         assert status() == 0
     assert capsys.readouterr() == ("", "")
-    for rank in (0, 1):
+    for rank, expected in ((1, 0), (0, 2)):  # torchrun's report has one entry
         as_rank(rank, attempt=1)
-        assert main(words.split()) == 2
+        assert main(words.split()) == expected
     assert capsys.readouterr() == ("", "")
 
 
@@ -64,7 +65,7 @@ def test_a_mistake_that_one_process_alone_meets_is_told(as_rank, capsys):
     assert launched.leave("its disk is full.", lambda: print("told")) == 2
     assert capsys.readouterr().out == "told\n"
     as_rank(0, attempt=1)
-    assert launched.given_up()
+    assert launched.given_up() == 2
 
 
 def test_the_process_that_others_wait_for_tells_it(as_rank, capsys):
@@ -76,20 +77,26 @@ def test_the_process_that_others_wait_for_tells_it(as_rank, capsys):
     assert capsys.readouterr().out == "told\n"
 
 
-def test_the_first_process_leaves_last(as_rank, tmp_path):
-    as_rank(0)
-    assert not launched._has_left(tmp_path, 1)
-    (tmp_path / "left-1").write_text(str(os.getpid()))
-    assert not launched._has_left(tmp_path, 1)
+def test_the_first_process_leaves_last(as_rank, tmp_path, monkeypatch):
+    """In each attempt anew, where another one's process has left for long."""
+    monkeypatch.setattr(launched, "PATIENCE", 0.3)
     gone = subprocess.Popen(["true"])
     gone.wait()
-    (tmp_path / "left-1").write_text(str(gone.pid))
-    assert launched._has_left(tmp_path, 1)
+    as_rank(0)
+    for content, waits in ((None, True), (os.getpid(), True), (gone.pid, False)):
+        if content is not None:
+            (tmp_path / "torchelastic" / "left-0-1").write_text(str(content))
+        start = time.monotonic()
+        assert launched.leave("no.", None) == 2
+        assert (time.monotonic() - start > 0.3) == waits
+    as_rank(0, attempt=1)
+    start = time.monotonic()
+    assert launched.given_up() == 2 and time.monotonic() - start > 0.3
 
 
 def test_without_torchrun_nothing_changes(capsys):
     assert launched.leave("no.", lambda: print("told")) == 2
-    assert capsys.readouterr().out == "told\n" and not launched.given_up()
+    assert capsys.readouterr().out == "told\n" and launched.given_up() is None
 
 
 @pytest.mark.slow
