@@ -80,6 +80,7 @@ def main(words: list[str] | None = None) -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--trials", type=int, default=12, help="of each kind")
+    parser.add_argument("--way", choices=WAYS, nargs="+", default=list(WAYS), help="default: both")
     parser.add_argument("--checkpoint", type=Path, help="a supernet of the digits (default: one is trained)")
     parser.add_argument("--json", type=Path, help="also write the numbers here")
     arguments = parser.parse_args(words)
@@ -87,11 +88,8 @@ def main(words: list[str] | None = None) -> None:
         place = Path(folder)
         os.environ |= {"HOME": folder, "NNI_AUTOFORMER_CACHE": f"{folder}/images"}
         checkpoint = (arguments.checkpoint or _train(place)).resolve()
-        results = {
-            "nnictl": _nnictl(place, checkpoint, arguments.trials),
-            "NasExperiment": _nas(place, checkpoint, arguments.trials),
-            "split": _split(place, checkpoint, min(5, arguments.trials)),
-        }
+        results = {way: WAYS[way](place, checkpoint, arguments.trials) for way in arguments.way}
+        results["split"] = _split(place, checkpoint, min(5, arguments.trials))
     _show(results)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
@@ -181,6 +179,9 @@ def _nas(place: Path, checkpoint: Path, trials: int) -> dict[str, list[float]]:
     return gaps
 
 
+WAYS = {"nnictl": _nnictl, "NasExperiment": _nas}
+
+
 def _split(place: Path, checkpoint: Path, rounds: int) -> dict[str, list[float]]:
     script = place / "split.py"
     script.write_text(SPLIT + f"assert not set(sys.modules) & set({HEAVY!r})\n")
@@ -198,7 +199,7 @@ def _show(results: dict[str, dict[str, list[float]]]) -> None:
 
     print(f"\ntorch {torch.__version__}, nni {nni.__version__}, Python {platform.python_version()}, ", end="")
     print(f"{os.cpu_count()} cores; medians, seconds start to start, one trial at a time")
-    for way in ("nnictl", "NasExperiment"):
+    for way in (way for way in WAYS if way in results):
         ours, constant = (statistics.median(results[way][kind]) for kind in ("ours", "constant"))
         print(f"{way:14} ours {ours:.2f}  constant {constant:.2f}  ratio {ours / constant:.2f}")
     for part, seconds in results["split"].items():
