@@ -144,7 +144,7 @@ def place(tmp_path, trained):
     yield place
     if processes_of(place):
         place.run("nnictl", "stop", "--all", check=False)
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while (left := processes_of(place)) and time.monotonic() < deadline:
         time.sleep(0.1)
     for process in left:
