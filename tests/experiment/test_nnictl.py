@@ -131,7 +131,9 @@ def test_supernets_with_their_curves(place, port):
         scalars = f"http://localhost:{task['port']}/data/plugin/scalars/tags"
         tags = wait(lambda url=scalars: requests.get(url, timeout=10).json())
         assert "val_acc_percent/largest" in next(iter(tags.values()))
-        psutil.Process(task["pid"]).kill()
+        server = psutil.Process(task["pid"])  # or the shell that has started it
+        for process in (*server.children(recursive=True), server):
+            process.kill()
 
 
 def test_a_stopped_supernet_trial_goes_on_with_its_folder(place, port):
