@@ -71,13 +71,13 @@ SOME = 3
 
 
 @pytest.mark.parametrize("command", BASES)
-@pytest.mark.parametrize("first, end", [(0, SOME), pytest.param(SOME, len(VALUES), marks=pytest.mark.slow)])
-def test_malformed_values(command, first, end, toy, tmp_path, nothing_begins, monkeypatch):
+@pytest.mark.parametrize("first, last", [(0, SOME), pytest.param(SOME, len(VALUES), marks=pytest.mark.slow)])
+def test_malformed_values(command, first, last, toy, tmp_path, nothing_begins, monkeypatch):
     monkeypatch.chdir(tmp_path)  # some values are names of folders
     names = {"toy": toy, "super": toy / "run" / "supernet.safetensors"}
     wrong = []
     for number, (flag, nargs) in enumerate(flags_of(command)):
-        for place in range(number * SOME + first, number * SOME + end):
+        for place in range(number * SOME + first, number * SOME + last):
             value = VALUES[place % len(VALUES)]
             base = BASES[command].format(out=tmp_path / f"{number}-{place}", **names).split()
             words = [command, *base, *([f"{flag}={value}"] if nargs != 2 else [flag, value, value])]

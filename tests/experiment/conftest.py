@@ -53,6 +53,8 @@ class Place:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                # a test run in the background of a shell ignores Ctrl-C, and so would what it starts
+                preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )
 
     def config(self, name, changes):
