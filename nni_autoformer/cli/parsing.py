@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import difflib
-import os
 import shutil
 import sys
 from collections.abc import Iterator, Sequence
@@ -111,7 +110,7 @@ class _Formatter(argparse.HelpFormatter):
     """As wide as the terminal, and no wider than a screen of text is read well."""
 
     def __init__(self, prog: str) -> None:
-        width = int(os.environ.get("COLUMNS") or 0) or shutil.get_terminal_size((WIDTH, 24)).columns
+        width = shutil.get_terminal_size((WIDTH, 24)).columns
         super().__init__(prog, max_help_position=24, width=min(width, WIDTH) - 2)
         self.brief = False
 

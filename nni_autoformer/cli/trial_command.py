@@ -127,7 +127,8 @@ def _check_settings(arguments: argparse.Namespace) -> None:
     if arguments.command == "search":
         from .search import algorithm_of, racing_of
 
-        algorithm_of(arguments), racing_of(arguments)
+        algorithm_of(arguments)
+        racing_of(arguments)
     if "max_params" in given:
         flags.limits_of(arguments)
     if arguments.command in TASKS and getattr(arguments, "space", None) is not None:

@@ -19,15 +19,10 @@ from typing import Any
 from . import exposure, hosting
 from .values import load_values
 
-_applied = False
 
-
+@functools.cache
 def apply() -> None:
     """Put the corrections of NNI's NAS part in place; doing it twice does nothing."""
-    global _applied
-    if _applied:
-        return
-    _applied = True
     _state_files()
     _keep_state_after_failed_resume()
     _resumed_experiments()

@@ -19,15 +19,10 @@ PATIENCE = 30.0
 LIST_FILE = ".experiment"
 """NNI's list of experiments, below `nni-experiments` in the user's home."""
 
-_applied = False
 
-
+@functools.cache
 def apply() -> None:
     """Put the corrections of how NNI starts an experiment in place; doing it twice does nothing."""
-    global _applied
-    if _applied:
-        return
-    _applied = True
     _lock_of_the_list()
     _own_server()
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of, measured_costs
+from ..complexity import costs_of
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -60,10 +60,11 @@ class Tested:
     @property
     def metric(self) -> dict[str, Any]:
         """What an NNI trial reports."""
-        costs = measured_costs(self.architecture, self.space.model)
-        accuracy = {"default": self.top1, "top5": self.top5, "images": self.images}
-        checksum = {} if self.checksum is None else {IMAGES_CHECKSUM: self.checksum}
-        return accuracy | costs | checksum
+        from ..search.accuracy import Accuracy
+        from ..search.subnet_trial import trial_metric
+
+        accuracy = Accuracy(self.top1, self.top5, self.images)
+        return trial_metric(accuracy, self.architecture, self.space.model, self.checksum)
 
 
 def test(

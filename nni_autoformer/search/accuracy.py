@@ -75,20 +75,18 @@ def measure(
     mean: Sequence[float],
     std: Sequence[float],
     *,
-    batch_size: int | Batches = PLAIN,
-    device: torch.device | str = "cpu",
     precision: str = "fp32",
-    on_batch: Callable[[int, Callable[[], float]], Any] | None = None,
+    **how: Any,
 ) -> Accuracy:
     """The accuracy of a network on all images.
 
     Args:
-        network, images, mean, std, batch_size, device, precision, on_batch: as for `count`.
+        network, images, mean, std, precision: as for `count`.
+        how: its further arguments.
 
     Raises:
         ConfigError: as `count`; the network's logits are not finite, so it has no accuracy.
     """
-    how: dict[str, Any] = {"batch_size": batch_size, "device": device, "on_batch": on_batch}
     return count(network, images, mean, std, precision=precision, **how).accuracy(precision)
 
 

@@ -90,10 +90,8 @@ class EvolutionConfig:
         counts = {}
         if self.num_parents is None:
             counts["num_parents"] = max(1, size * PUBLISHED_PARENTS // PUBLISHED_POPULATION)
-        children, pair = (
-            size * PUBLISHED_CHILDREN // PUBLISHED_POPULATION,
-            ("num_mutations", "num_crossovers"),
-        )
+        children = size * PUBLISHED_CHILDREN // PUBLISHED_POPULATION
+        pair = ("num_mutations", "num_crossovers")
         for name, other in (pair, pair[::-1]):
             if getattr(self, name) is None:
                 taken = getattr(self, other)

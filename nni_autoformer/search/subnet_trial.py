@@ -98,8 +98,8 @@ def evaluate_subnet(
     with Bar(len(decoded), name, shown=progress) as bar:
         counts = sum(ranks.gathered(ranks.agree(evaluated)), Counts())
     accuracy = ranks.agree(lambda: counts.accuracy(precision))
-    metric = trial_metric(accuracy, architecture, header.space.model)
-    return metric if several else metric | {IMAGES_CHECKSUM: decoded.checksum()}
+    checksum = None if several else decoded.checksum()
+    return trial_metric(accuracy, architecture, header.space.model, checksum)
 
 
 def _share(
@@ -113,7 +113,10 @@ def _share(
     return ranks.agree(lambda: images.share(header, ranks, batches.size, progress, source))
 
 
-def trial_metric(accuracy: Accuracy, architecture: Architecture, model: ModelConfig) -> dict[str, Any]:
+def trial_metric(
+    accuracy: Accuracy, architecture: Architecture, model: ModelConfig, checksum: int | None
+) -> dict[str, Any]:
     """What a trial reports of a subnet; NNI charts the value under 'default'."""
-    costs = measured_costs(architecture, model)
-    return {"default": accuracy.top1, "top5": accuracy.top5, "images": accuracy.images, **costs}
+    metric = {"default": accuracy.top1, "top5": accuracy.top5, "images": accuracy.images}
+    images = {} if checksum is None else {IMAGES_CHECKSUM: checksum}
+    return metric | measured_costs(architecture, model) | images

@@ -76,3 +76,13 @@ def test_shells_complete_commands_and_flags(capsys, tmp_path):
     (tmp_path / "completion").write_text(script)
     subprocess.run(["bash", "-n", tmp_path / "completion"], check=True)
     assert "#compdef nni-autoformer" in printed(capsys, "--print-completion zsh")
+
+
+@pytest.mark.parametrize("columns", ["wide", "", "0", "-4", "5", "100000"])
+def test_a_help_for_any_width(columns, monkeypatch, capsys):
+    monkeypatch.setenv("COLUMNS", columns)
+    with pytest.raises(SystemExit) as end:
+        main(["train", "--help-all"])
+    assert end.value.code == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) > 60 and max(map(len, lines)) <= 80
