@@ -9,6 +9,21 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the numbers here are those 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only wait for each other on such small networks
 
 
+def pytest_collection_modifyitems(config, items):
+    """With several workers of pytest-xdist, the tests of a file are one worker's, for the sake of the file's
+    fixtures, and one worker has all that start several processes.
+    """
+    if getattr(config.option, "loadgroup", False):
+        for item in items:
+            together = "several_processes" in item.fixturenames
+            item.add_marker(pytest.mark.xdist_group("processes" if together else item.nodeid.split("::")[0]))
+
+
+@pytest.fixture
+def several_processes():
+    """Says that a test starts several processes: NNI gives a tuner ten seconds to connect."""
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory):
     """NNI writes to the user's home, whatever the experiment's folder."""

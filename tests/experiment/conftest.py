@@ -138,7 +138,7 @@ def trained(tmp_path_factory):
 
 
 @pytest.fixture
-def place(tmp_path, trained):
+def place(tmp_path, trained, several_processes):
     """The place; afterwards no process of it may be left."""
     shutil.copytree(ROOT / "examples", tmp_path / "examples")
     shutil.copytree(trained, tmp_path / "runs" / "demo")
