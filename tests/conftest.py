@@ -9,9 +9,16 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the numbers here are those 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only wait for each other on such small networks
 
 
+def pytest_configure(config):
+    """Workers of pytest-xdist (`pytest -n 2`) take groups of tests."""
+    if getattr(config.option, "dist", "no") == "load":
+        config.option.dist = "loadgroup"
+
+
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config, items):
-    """With several workers of pytest-xdist, the tests of a file are one worker's, for the sake of the file's
-    fixtures, and one worker has all that start several processes.
+    """A file's tests are one worker's, for the sake of the file's fixtures, and one worker has all tests that
+    start several processes.
     """
     if getattr(config.option, "loadgroup", False):
         for item in items:
