@@ -15,9 +15,10 @@ from ..config import SHARE, at_least, require_ranges, setting
 from ..errors import ConfigError
 from ..space import SearchSpace
 from .generational import GenerationalSearch
-from .ledger import Candidate
+from .ledger import Candidate, Ledger
 from .limits import Limits
 from .operators import crossed, mutated
+from .pareto import pareto_setting
 from .searcher import Answer
 
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
@@ -39,6 +40,7 @@ class EvolutionConfig:
 
     Parents, mutations and crossovers that are not given are as large a part of another `population_size` as
     of the published 50; where only one of the last two is given, the other takes no more than it leaves.
+    With `pareto` the parents are as many as the population, as in NSGA-II.
     The published names of the two probabilities are m_prob and s_prob.
 
     Raises:
@@ -50,7 +52,8 @@ class EvolutionConfig:
     )
     num_parents: int = setting(
         None,
-        "best candidates so far, which mutate and cross (default a fifth of the population: 10 of 50)",
+        "best candidates so far, which mutate and cross (default a fifth of the population: 10 of 50; with "
+        "--pareto as many as the population)",
         at_least(1),
         GROUP,
         "N",
@@ -73,6 +76,7 @@ class EvolutionConfig:
         0.4, "probability that a mutation redraws the depth, and the embedding size", SHARE, GROUP, "P"
     )
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    pareto: str | None = pareto_setting(GROUP)
 
     def __post_init__(self) -> None:
         for name, value in self._scaled().items():
@@ -89,7 +93,8 @@ class EvolutionConfig:
         size = self.population_size if type(self.population_size) is int else PUBLISHED_POPULATION
         counts = {}
         if self.num_parents is None:
-            counts["num_parents"] = max(1, size * PUBLISHED_PARENTS // PUBLISHED_POPULATION)
+            parents = size if self.pareto else size * PUBLISHED_PARENTS // PUBLISHED_POPULATION
+            counts["num_parents"] = max(1, parents)
         children = size * PUBLISHED_CHILDREN // PUBLISHED_POPULATION
         pair = ("num_mutations", "num_crossovers")
         for name, other in (pair, pair[::-1]):
@@ -129,6 +134,7 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
         self, space: SearchSpace, limits: Limits = Limits(), config: EvolutionConfig = EvolutionConfig()
     ) -> None:
         super().__init__(space, limits, config)
+        self._survivors: tuple[Ledger, int, list[Architecture]] = (self.ledger, -1, [])
 
     @property
     def keep(self) -> int:
@@ -136,8 +142,34 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
         return self.config.num_parents
 
     def parents(self) -> list[Architecture]:
-        """Those that mutate and cross in this generation, best first."""
-        return self.incumbents()
+        """Those that mutate and cross in this generation, best first; with traded costs the survivors of all
+        complete generations (NSGA-II's environmental selection).
+        """
+        return self._surviving() if self.traded else self.incumbents()
+
+    def _surviving(self) -> list[Architecture]:
+        ledger, generation, survivors = self._survivors
+        if ledger is self.ledger and generation == self._generation:
+            return survivors
+        from .trade import objectives, surviving  # with NumPy, which the command line does without
+
+        # which answers of this generation are in depends on how many are evaluated at once
+        earlier = [
+            self.ledger[candidate.number]
+            for candidate, _ in self.ledger.ranking()
+            if candidate.generation < self._generation
+        ]
+        points = objectives(earlier, self.traded, self.space.model, self.costs)
+        places = surviving(points)[: self.config.num_parents]
+        survivors = [earlier[place].candidate.architecture for place in places]
+        self._survivors = (self.ledger, self._generation, survivors)
+        return survivors
+
+    def _parent(self, parents: list[Architecture], rng: random.Random) -> Architecture:
+        """One of them; with traded costs the better one of two (NSGA-II's binary tournament)."""
+        if not self.traded:
+            return rng.choice(parents)
+        return parents[min(rng.randrange(len(parents)), rng.randrange(len(parents)))]
 
     def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
         mutations = self.config.num_mutations
@@ -151,6 +183,6 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
 
     def _child(self, origin: str, parents: list[Architecture], rng: random.Random) -> Architecture | None:
         if origin == "crossover":
-            return crossed(rng.choice(parents), rng.choice(parents), rng)
-        config = self.config
-        return mutated(rng.choice(parents), self.space, config.gene_probability, config.size_probability, rng)
+            return crossed(self._parent(parents, rng), self._parent(parents, rng), rng)
+        parent, config = self._parent(parents, rng), self.config
+        return mutated(parent, self.space, config.gene_probability, config.size_probability, rng)

@@ -38,6 +38,18 @@ def non_dominated(points: ArrayLike) -> NDArray[numpy.bool_]:
     return kept[place]
 
 
+def front(points: ArrayLike) -> list[int]:
+    """The places of the points that no other one dominates, in lexicographic order; of equal points that of
+    the first.
+
+    Raises:
+        ValueError: `points` is no such table, or a value is NaN.
+    """
+    table = _table(points)
+    distinct, first = numpy.unique(table, axis=0, return_index=True)
+    return [int(place) for place in first[non_dominated(distinct)]]
+
+
 def fronts(points: ArrayLike) -> NDArray[numpy.int64]:
     """Each point's front: 0 for those that none dominates, 1 for those that only points of front 0 dominate,
     and so on.

@@ -14,12 +14,14 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
+from ..complexity import COSTS
 from ..config import shown
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger, Status
 from .limits import Limits
+from .pareto import require_traded
 from .searcher import Answer
 
 RANDOM_DRAWS = 10_000
@@ -43,6 +45,10 @@ class Pace(Protocol):
     def seed(self) -> int:
         """Random seed of every proposal."""
 
+    @property
+    def pareto(self) -> str | None:
+        """Names of the costs that accuracy is traded against, see `trade.pareto_setting`."""
+
 
 Config = TypeVar("Config", bound=Pace)
 
@@ -58,9 +64,10 @@ class GenerationalSearch(ABC, Generic[Config]):
     Attributes:
         algorithm: name of the algorithm.
         configuration: class of its configuration.
+        traded: names of the costs that accuracy is traded against; empty for a search for one subnet.
 
     Raises:
-        ConfigError: no subnet of the space meets the limits.
+        ConfigError: no subnet of the space meets the limits, or a cost that is traded has no table.
     """
 
     algorithm: ClassVar[str]
@@ -68,7 +75,8 @@ class GenerationalSearch(ABC, Generic[Config]):
 
     def __init__(self, space: SearchSpace, limits: Limits, config: Config) -> None:
         limits.require_feasible(space)
-        self.space, self.limits, self.config = space, limits, config
+        self.space, self.limits, self.config, self.costs = space, limits, config, COSTS
+        self.traded = require_traded(config.pareto, self.costs)
         self.ledger = Ledger()
         self._generation = 0
         self._closed = False  # the generation has all of its candidates

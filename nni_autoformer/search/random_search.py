@@ -14,6 +14,7 @@ from ..config import at_least, require_ranges, setting
 from ..space import SearchSpace
 from .generational import GenerationalSearch
 from .limits import Limits
+from .pareto import pareto_setting
 
 GROUP = "random search"
 
@@ -31,6 +32,7 @@ class RandomConfig:
     )
     generations: int = setting(20, "number of times that as many are drawn", at_least(1), GROUP, "N")
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    pareto: str | None = pareto_setting(GROUP)
 
     def __post_init__(self) -> None:
         require_ranges(self)

@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from ..architecture import Architecture
+from ..complexity import Cost
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger
 from .limits import Limits
@@ -34,6 +35,14 @@ class Searcher(Protocol):
     @property
     def limits(self) -> Limits:
         """What a subnet may cost."""
+
+    @property
+    def costs(self) -> Mapping[str, Cost]:
+        """What is known of a subnet's costs."""
+
+    @property
+    def traded(self) -> tuple[str, ...]:
+        """Names of the costs that accuracy is traded against; empty for a search for one subnet."""
 
     @property
     def ledger(self) -> Ledger:

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from nni_autoformer.search.front import crowding, fronts, hypervolume, non_dominated
+from nni_autoformer.search.front import crowding, front, fronts, hypervolume, non_dominated
 
 QUICK = settings(max_examples=60, deadline=None)
 
@@ -73,6 +73,14 @@ def test_equal_points_share_rank_and_distance_and_add_no_volume(points):
         assert first.tolist() == second.tolist() == function(points).tolist()
     reference = [7] * points.shape[1]
     assert hypervolume(twice, reference) == hypervolume(points, reference)
+
+
+@QUICK
+@given(tables(least_points=1))
+def test_the_front_names_each_point_once_in_lexicographic_order(points):
+    first = {tuple(point): place for place, point in reversed(list(enumerate(points.tolist())))}
+    best = non_dominated(points)
+    assert front(points) == [place for _, place in sorted(first.items()) if best[place]]
 
 
 def test_crowding_is_the_sum_of_the_gaps_to_both_sides_as_shares_of_the_range():
