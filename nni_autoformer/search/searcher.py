@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Protocol
 
 from ..architecture import Architecture
+from ..costs import Costs
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger
 from .limits import Limits
@@ -34,6 +35,10 @@ class Searcher(Protocol):
     @property
     def limits(self) -> Limits:
         """What a subnet may cost."""
+
+    @property
+    def costs(self) -> Costs:
+        """What is known of a subnet's costs; the limited ones are among them."""
 
     @property
     def ledger(self) -> Ledger:
