@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..costs import costs_of
 from ..files import told_when_full
 from ..search.folder import SearchFolder
 from ..search.searcher import Searcher
@@ -30,7 +30,7 @@ class Ranked:
     number: int
     architecture: Architecture
     accuracy: float
-    costs: dict[str, int]
+    costs: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,9 @@ class Searched:
     @property
     def ranking(self) -> list[Ranked]:
         """All evaluated subnets, best first."""
-        model = self.searcher.space.model
+        model, costs = self.searcher.space.model, self.searcher.costs
         return [
-            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model))
+            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model, costs))
             for candidate, accuracy in self.searcher.ledger.ranking()
             for architecture in [candidate.architecture]
         ]

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
 from ..config import shown
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -54,6 +55,7 @@ class GenerationalSearch(ABC, Generic[Config]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs; a dataclass.
+        costs: what is known of a subnet's costs.
 
     Attributes:
         algorithm: name of the algorithm.
@@ -66,9 +68,9 @@ class GenerationalSearch(ABC, Generic[Config]):
     algorithm: ClassVar[str]
     configuration: ClassVar[type]
 
-    def __init__(self, space: SearchSpace, limits: Limits, config: Config) -> None:
-        limits.require_feasible(space)
-        self.space, self.limits, self.config = space, limits, config
+    def __init__(self, space: SearchSpace, limits: Limits, config: Config, costs: Costs = COSTS) -> None:
+        limits.require_feasible(space, costs)
+        self.space, self.limits, self.config, self.costs = space, limits, config, costs
         self.ledger = Ledger()
         self._generation = 0
         self._closed = False  # the generation has all of its candidates
@@ -180,7 +182,7 @@ class GenerationalSearch(ABC, Generic[Config]):
         return (
             architecture is not None
             and architecture not in self.ledger
-            and self.limits.allows(architecture, self.space.model)
+            and self.limits.allows(architecture, self.space.model, self.costs)
         )
 
     def _first_new(self, draw: Draw, rng: random.Random, attempts: int) -> Architecture | None:
