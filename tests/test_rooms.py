@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "nni_autoformer"
 
 ROOMS = (
     ("errors", "files", "randomness", "lazy", "devices", "config", "bars"),
-    ("architecture", "space", "published_yaml", "complexity"),
+    ("architecture", "space", "published_yaml", "complexity", "memory", "costs"),
     ("nn",),
     ("model",),
     ("checkpoints",),

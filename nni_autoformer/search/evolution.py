@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from ..architecture import Architecture
 from ..config import SHARE, at_least, require_ranges, setting
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..space import SearchSpace
 from .generational import GenerationalSearch
@@ -122,6 +123,7 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs.
+        costs: what is known of a subnet's costs.
 
     Raises:
         ConfigError: no subnet of the space meets the limits.
@@ -131,39 +133,34 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
     configuration: ClassVar[type] = EvolutionConfig
 
     def __init__(
-        self, space: SearchSpace, limits: Limits = Limits(), config: EvolutionConfig = EvolutionConfig()
+        self,
+        space: SearchSpace,
+        limits: Limits = Limits(),
+        config: EvolutionConfig = EvolutionConfig(),
+        costs: Costs = COSTS,
     ) -> None:
-        super().__init__(space, limits, config)
-        self._survivors: tuple[Ledger, int, list[Architecture]] = (self.ledger, -1, [])
-
-    @property
-    def keep(self) -> int:
-        """Number of parents."""
-        return self.config.num_parents
+        super().__init__(space, limits, config, costs)
+        self._parents: tuple[Ledger, int, list[Architecture]] = (self.ledger, -1, [])
 
     def parents(self) -> list[Architecture]:
-        """Those that mutate and cross in this generation, best first; with traded costs the survivors of all
-        complete generations (NSGA-II's environmental selection).
+        """Those that mutate and cross in this generation, best first: the best of complete ones, or with
+        traded costs those of them that survive (NSGA-II's environmental selection).
         """
-        return self._surviving() if self.traded else self.incumbents()
+        ledger, generation, parents = self._parents
+        if ledger is not self.ledger or generation != self._generation:
+            # which answers of this generation are in depends on how many are evaluated at once
+            earlier = [c for c, _ in self.ledger.ranking() if c.generation < self._generation]
+            if self.traded:
+                earlier = self._in_order_of_survival(earlier)
+            parents = [candidate.architecture for candidate in earlier[: self.config.num_parents]]
+            self._parents = (self.ledger, self._generation, parents)
+        return parents
 
-    def _surviving(self) -> list[Architecture]:
-        ledger, generation, survivors = self._survivors
-        if ledger is self.ledger and generation == self._generation:
-            return survivors
+    def _in_order_of_survival(self, ranked: list[Candidate]) -> list[Candidate]:
         from .trade import objectives, surviving  # with NumPy, which the command line does without
 
-        # which answers of this generation are in depends on how many are evaluated at once
-        earlier = [
-            self.ledger[candidate.number]
-            for candidate, _ in self.ledger.ranking()
-            if candidate.generation < self._generation
-        ]
-        points = objectives(earlier, self.traded, self.space.model, self.costs)
-        places = surviving(points)[: self.config.num_parents]
-        survivors = [earlier[place].candidate.architecture for place in places]
-        self._survivors = (self.ledger, self._generation, survivors)
-        return survivors
+        entries = [self.ledger[candidate.number] for candidate in ranked]
+        return [ranked[place] for place in surviving(objectives(entries, self))]
 
     def _parent(self, parents: list[Architecture], rng: random.Random) -> Architecture:
         """One of them; with traded costs the better one of two (NSGA-II's binary tournament)."""

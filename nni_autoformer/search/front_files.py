@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ..complexity import Cost, cost_rows
+from ..costs import Costs, cost_rows
 from ..files import told_when_full, write_text
 from .searcher import Searcher
 from .trade import Member, front_of
@@ -50,7 +50,7 @@ def write_front(folder: Path, searcher: Searcher) -> None:
         write_text(folder / FRONT_FILE, front_csv(members, searcher.costs))
 
 
-def front_csv(members: Sequence[Member], costs: Mapping[str, Cost]) -> str:
+def front_csv(members: Sequence[Member], costs: Costs) -> str:
     """The front as the text of a CSV file that `nni-autoformer plot` reads too; costs are in their units."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
@@ -64,5 +64,5 @@ def front_csv(members: Sequence[Member], costs: Mapping[str, Cost]) -> str:
 
 
 def _told(member: Member, searcher: Searcher) -> str:
-    rows = cost_rows(member.architecture, searcher.space.model)
+    rows = cost_rows(member.architecture, searcher.space.model, searcher.costs)
     return ", ".join(f"{count} {title}" for title, count in rows)

@@ -4,14 +4,11 @@ should not wait for NumPy; what it does is in `trade`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from ..complexity import COSTS, Cost
 from ..config import Check, setting
+from ..costs import COST_NAMES, NEEDS_TABLE, Costs
 from ..errors import ConfigError
-
-COST_NAMES = (*COSTS, "latency")
 
 MOST = 3
 """Costs beside accuracy. In more dimensions nearly every candidate is on the front."""
@@ -43,7 +40,7 @@ def pareto_setting(group: str) -> Any:
     )
 
 
-def require_traded(pareto: str | None, costs: Mapping[str, Cost]) -> tuple[str, ...]:
+def require_traded(pareto: str | None, costs: Costs) -> tuple[str, ...]:
     """The names in a value of the setting, whose values are known.
 
     Raises:
@@ -51,5 +48,5 @@ def require_traded(pareto: str | None, costs: Mapping[str, Cost]) -> tuple[str, 
     """
     names = traded_costs(pareto)
     if unknown := [name for name in names if name not in costs]:
-        raise ConfigError(f"--pareto {unknown[0]} needs --latency-table.")
+        raise ConfigError(NEEDS_TABLE.format(f"--pareto {unknown[0]}"))
     return names

@@ -15,8 +15,7 @@ import numpy
 from numpy.typing import NDArray
 
 from ..architecture import Architecture
-from ..complexity import Cost, costs_of
-from ..space import ModelConfig
+from ..costs import costs_of
 from .front import crowding, front, fronts
 from .ledger import Entry
 from .random_subnets import standard_error
@@ -25,17 +24,14 @@ from .searcher import Searcher
 Points = NDArray[numpy.float64]
 
 
-def objectives(
-    entries: Sequence[Entry], names: Sequence[str], model: ModelConfig, costs: Mapping[str, Cost]
-) -> Points:
-    """What is minimised, (candidates, costs + 1): the traded costs, and minus the accuracy.
+def objectives(entries: Sequence[Entry], searcher: Searcher) -> Points:
+    """What a search that trades minimises, (candidates, costs + 1): the traded costs, and minus the accuracy.
 
     Args:
         entries: candidates with an accuracy.
-        names: traded costs.
-        model: the network around the subnets.
-        costs: where the traded costs have their values.
+        searcher: the search.
     """
+    names, model, costs = searcher.traded, searcher.space.model, searcher.costs
     rows = [
         (
             *(costs[name].value(entry.candidate.architecture, model) for name in names),
@@ -88,13 +84,11 @@ def front_of(searcher: Searcher) -> list[Member]:
     """The front of all candidates so far over the costs that a search trades, cheapest in the first of them
     first.
     """
-    names, model, costs = searcher.traded, searcher.space.model, searcher.costs
     entries = [searcher.ledger[candidate.number] for candidate, _ in searcher.ledger.ranking()]
-    places = front(objectives(entries, names, model, costs))
-    return [_member(entries[place], model, costs) for place in places]
+    return [_member(entries[place], searcher) for place in front(objectives(entries, searcher))]
 
 
-def _member(entry: Entry, model: ModelConfig, costs: Mapping[str, Cost]) -> Member:
+def _member(entry: Entry, searcher: Searcher) -> Member:
     candidate, accuracy, details = entry.candidate, entry.accuracy or 0.0, entry.details
     images = details.get("images")
     error = None
@@ -107,7 +101,7 @@ def _member(entry: Entry, model: ModelConfig, costs: Mapping[str, Cost]) -> Memb
         error,
         _number(details.get("top5")),
         _number(details.get("loss")),
-        costs_of(candidate.architecture, model),
+        costs_of(candidate.architecture, searcher.space.model, searcher.costs),
     )
 
 
