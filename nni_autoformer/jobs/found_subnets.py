@@ -104,7 +104,8 @@ def _of_search(folder: Path, config: Mapping[str, Any]) -> FoundSubnets:
     state = read_state(file)
     evolution, details = state["evolution"], state["details"]
     setting = evolution["setting"]
-    space = SearchSpace.from_dict({"name": "searched", **setting}, f"{file}: evolution.setting")
+    parts = {key: setting[key] for key in ("choices", "model") if key in setting}
+    space = SearchSpace.from_dict({"name": "searched", **parts}, f"{file}: evolution.setting")
     name = next((name for name in SEARCHERS if name in setting), None)
     if name is None:
         raise ConfigError(f"{file}: evolution.setting names none of the algorithms {', '.join(SEARCHERS)}.")
