@@ -113,7 +113,7 @@ def test_on_the_command_line_too(tmp_path, capsys):
 
 
 def test_an_unknown_cost_is_no_limit():
-    with pytest.raises(ConfigError, match="'max_speed' is no limit; known are min_params, .*max_latency"):
+    with pytest.raises(ConfigError, match=r"'max_speed' is no limit; known are min_params, .*max_latency"):
         Limits(max_speed=1)
 
 
