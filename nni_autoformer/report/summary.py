@@ -44,7 +44,7 @@ def search_rows(searcher: Searcher) -> list[tuple[str, str]]:
     failed = [("candidates given up", f"{ledger.failed:,}")] if ledger.failed else []
     return [
         ("search space", f"{space.name}, {space.size:,} subnets"),
-        ("candidates evaluated", f"{ledger.told + ledger.stopped:,}"),
+        ("candidates evaluated", f"{ledger.told:,}"),
         *failed,
         ("best architecture", str(architecture)),
         *cost_rows(architecture, model, searcher.costs),

@@ -136,15 +136,6 @@ class SearchDriver:
         with self._lock:
             return self._contents.setdefault("trial images", str(seen)) == str(seen)
 
-    def stopped(self, candidate: Candidate, details: Mapping[str, Any]) -> bool:
-        """Take that a candidate was stopped early; False if it had an answer already.
-
-        Args:
-            candidate: what was evaluated.
-            details: what was measured until then.
-        """
-        return self._take(candidate, lambda number: self.ledger.stop(number, _plain(details)))
-
     def _take(self, candidate: Candidate, write: Callable[[int], Entry]) -> bool:
         with self._lock:
             if self.ledger[candidate.number].status.answered:

@@ -136,14 +136,11 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
     ) -> None:
         super().__init__(space, limits, config, costs)
 
-    @property
-    def keep(self) -> int:
-        """Number of parents."""
-        return self.config.num_parents
-
     def parents(self) -> list[Architecture]:
-        """Those that mutate and cross in this generation, best first."""
-        return self.incumbents()
+        """Those that mutate and cross in this generation: the best of complete ones, best first."""
+        # which answers of this generation are in depends on how many are evaluated at once
+        earlier = [c.architecture for c, _ in self.ledger.ranking() if c.generation < self._generation]
+        return earlier[: self.config.num_parents]
 
     def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
         mutations = self.config.num_mutations

@@ -96,11 +96,6 @@ class SearchFolder:
         self.save()
         self._append(self._row(entry))
 
-    def image_evaluations(self) -> int:
-        """How many images all candidates have seen together."""
-        seen = (entry.details.get("images") for entry in self.searcher.ledger)
-        return sum(count for count in seen if type(count) is int)  # a trial may report anything
-
     @contextmanager
     def together(self) -> Iterator[None]:
         """Write the state once after all answers inside the `with` block, which is left when they are in or
@@ -136,7 +131,7 @@ class SearchFolder:
             for title, count in cost_rows(candidate.architecture, space.model, self.searcher.costs)
         )
         comment = (
-            f"Best of {ledger.told + ledger.stopped} candidates in the space '{space.name}': "
+            f"Best of {ledger.told} candidates in the space '{space.name}': "
             f"{accuracy:.2f} % on the selection images,\n"
             f"{costs} (candidate {candidate.number})."
         )
@@ -154,5 +149,4 @@ class SearchFolder:
             "accuracy": entry.accuracy,
             **entry.details,
         }
-        marks = {Status.FAILED: {"failed": True}, Status.STOPPED: {"stopped": True}}
-        return row | marks.get(entry.status, {})
+        return row | ({"failed": True} if entry.status is Status.FAILED else {})

@@ -94,16 +94,6 @@ class GenerationalSearch(ABC, Generic[Config]):
         """
 
     @property
-    @abstractmethod
-    def keep(self) -> int:
-        """How many of the best candidates later proposals depend on."""
-
-    @property
-    def seed(self) -> int:
-        """Random seed of every proposal."""
-        return self.config.seed
-
-    @property
     def planned(self) -> int:
         """Number of candidates of the whole search, unless the space runs out of new ones before."""
         return self.config.population_size * self.config.generations
@@ -139,12 +129,6 @@ class GenerationalSearch(ABC, Generic[Config]):
             return self.ask()
         return self.ledger.start(candidate.number)
 
-    def incumbents(self) -> list[Architecture]:
-        """The best of complete generations that later proposals depend on, best first."""
-        # which answers of this generation are in depends on how many are evaluated at once
-        earlier = [c.architecture for c, _ in self.ledger.ranking() if c.generation < self._generation]
-        return earlier[: self.keep]
-
     # Answers, as the ledger has them
 
     @property
@@ -158,13 +142,8 @@ class GenerationalSearch(ABC, Generic[Config]):
         return self.ledger.failed
 
     @property
-    def stopped(self) -> int:
-        """Number of candidates that were stopped early, because they are out of the best."""
-        return self.ledger.stopped
-
-    @property
     def answered(self) -> int:
-        """Number of candidates that nothing more is expected of: told, given up or stopped."""
+        """Number of candidates that nothing more is expected of: told or given up."""
         return self.ledger.answered
 
     def tell(self, number: int, accuracy: float) -> None:
@@ -174,10 +153,6 @@ class GenerationalSearch(ABC, Generic[Config]):
     def fail(self, number: int) -> None:
         """Give a candidate up, see `Ledger.fail`."""
         self.ledger.fail(number)
-
-    def stop(self, number: int) -> None:
-        """Say that a candidate is out of the best, see `Ledger.stop`."""
-        self.ledger.stop(number)
 
     def ranking(self) -> list[tuple[Candidate, float]]:
         """All candidates with an accuracy, best first, see `Ledger.ranking`."""
@@ -247,7 +222,7 @@ class GenerationalSearch(ABC, Generic[Config]):
 
         Raises:
             ConfigError: the state is of a search in another space, under other limits, with another
-                configuration or by another algorithm.
+                configuration or by another algorithm, or of one that stopped candidates early.
         """
         mine, theirs = self._setting(), state["setting"]
         if self.algorithm not in theirs:

@@ -27,9 +27,7 @@ class RandomConfig:
         ConfigError: a value is out of its range.
     """
 
-    population_size: int = setting(
-        50, "candidates that are evaluated together and race each other", at_least(1), GROUP, "N"
-    )
+    population_size: int = setting(50, "candidates that are evaluated together", at_least(1), GROUP, "N")
     generations: int = setting(20, "number of times that as many are drawn", at_least(1), GROUP, "N")
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
 
@@ -61,11 +59,6 @@ class RandomSearch(GenerationalSearch[RandomConfig]):
         costs: Costs = COSTS,
     ) -> None:
         super().__init__(space, limits, config, costs)
-
-    @property
-    def keep(self) -> int:
-        """One: no proposal depends on another, and the search is for the best."""
-        return 1
 
     def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
         return self._random(rng), "random"

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Protocol
 
-from ..architecture import Architecture
 from ..costs import Costs
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger
@@ -45,14 +44,6 @@ class Searcher(Protocol):
         """All candidates; answers are written here."""
 
     @property
-    def seed(self) -> int:
-        """Random seed of the search."""
-
-    @property
-    def keep(self) -> int:
-        """How many of the best candidates later proposals depend on: a race stops nobody among them."""
-
-    @property
     def planned(self) -> int:
         """Number of candidates of the whole search, unless the space runs out of new ones before."""
 
@@ -68,9 +59,6 @@ class Searcher(Protocol):
         """The next candidate to evaluate, an open one of the ledger first; or that there is none now, or none
         any more.
         """
-
-    def incumbents(self) -> list[Architecture]:
-        """The best `keep` subnets of complete generations, best first."""
 
     def state_dict(self) -> dict[str, Any]:
         """The whole search as plain values that pass through JSON unchanged."""
