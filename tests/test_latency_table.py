@@ -59,8 +59,8 @@ def test_another_space_is_refused():
 
 
 def test_a_table_by_which_a_subnet_takes_less_than_no_time_is_refused(tmp_path):
-    replace(invented(DIGITS), offset=-1.0).save(tmp_path / "negative.yaml")
-    with pytest.raises(ConfigError, match=r"negative\.yaml: offset is -1; by it a subnet takes less"):
+    replace(invented(DIGITS), offset=-10.0).save(tmp_path / "negative.yaml")
+    with pytest.raises(ConfigError, match=r"negative\.yaml: offset is -10; by it a subnet takes less"):
         LatencyTable.load(tmp_path / "negative.yaml")
 
 
