@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..costs import COSTS, Costs, costs_of
 from ..data.data_set import DataSet
+from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..files import real_path
@@ -42,6 +43,7 @@ class Tested:
         images: how many images were evaluated.
         checksum: checksum of the images, by which a search knows that its trials see the same ones; None
             where several processes have shared them.
+        known: what is known of a subnet's costs.
     """
 
     architecture: Architecture
@@ -51,11 +53,12 @@ class Tested:
     top5: float
     images: int
     checksum: int | None = None
+    known: Costs = field(default_factory=lambda: COSTS)
 
     @property
-    def costs(self) -> dict[str, int]:
+    def costs(self) -> dict[str, float]:
         """Counts of all costs of the subnet, by name."""
-        return costs_of(self.architecture, self.space.model)
+        return costs_of(self.architecture, self.space.model, self.known)
 
     @property
     def metric(self) -> dict[str, Any]:
@@ -64,7 +67,7 @@ class Tested:
         from ..search.subnet_trial import trial_metric
 
         accuracy = Accuracy(self.top1, self.top5, self.images)
-        return trial_metric(accuracy, self.architecture, self.space.model, self.checksum)
+        return trial_metric(accuracy, self.architecture, self.space.model, self.checksum, self.known)
 
 
 def test(
@@ -75,6 +78,8 @@ def test(
     split: str = SPLITS[0],
     selection: str | None = None,
     evaluation: Evaluation = Evaluation(),
+    deployment: Deployment = Deployment(),
+    latency_table: str | Path | None = None,
     space: SearchSpace | str | Path | None = None,
     use_ema: bool = False,
 ) -> Tested:
@@ -88,6 +93,8 @@ def test(
         split: 'test', or 'selection' for the images that a search compares subnets on.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         evaluation: where and how to evaluate.
+        deployment: how the subnet will run, which decides some of its costs.
+        latency_table: file of measured latencies; None for no latency among the costs.
         space: search space of a file that does not name its own.
         use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
 
@@ -100,20 +107,20 @@ def test(
     ranks = Ranks.current()
     trial, path = current_trial(), Path(checkpoint)
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
-    data = data_for(path, data)
+    data, target = data_for(path, data), Target.of(deployment, latency_table)
     images = images_of(path, data, evaluation, split, selection, store="none" if memory else None)
 
-    def opened() -> tuple[Checkpoint, Architecture]:
+    def opened() -> tuple[Checkpoint, Architecture, Costs]:
         evaluation.require_device()
         expected = None if space is None else SearchSpace.load(space)
         found = Checkpoint(path, expected, use_ema=use_ema)
         found.require_expected()
-        return found, found.architecture(architecture)
+        return found, found.architecture(architecture), target.costs(found.header.space)
 
     with ranks.connected(cuda=False):
         evaluation = evaluation.of_rank(ranks)
-        weights, chosen = ranks.agree(opened)
-        tested = evaluated(weights, images, chosen, evaluation, ranks)
+        weights, chosen, costs = ranks.agree(opened)
+        tested = evaluated(weights, images, chosen, evaluation, ranks, costs)
     if trial is not None and ranks.main:
         trial.report_final(tested.metric)
     return tested
@@ -128,6 +135,7 @@ def evaluated(
     architecture: Architecture,
     evaluation: Evaluation,
     ranks: Ranks = Ranks(),
+    costs: Costs = COSTS,
 ) -> Tested:
     """The accuracy of one subnet, see `evaluate_subnet`.
 
@@ -137,6 +145,7 @@ def evaluated(
         architecture: subnet of the checkpoint.
         evaluation: where and how to evaluate.
         ranks: this process among those that share the images.
+        costs: what is known of a subnet's costs.
     """
     from ..search.subnet_trial import evaluate_subnet
 
@@ -155,7 +164,7 @@ def evaluated(
     )
     top1, top5, count = (metric[name] for name in ("default", "top5", "images"))
     checksum = metric.get(IMAGES_CHECKSUM)
-    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count, checksum)
+    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count, checksum, costs)
 
 
 def require_split(split: str, selection: str | None) -> None:

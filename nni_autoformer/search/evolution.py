@@ -12,12 +12,14 @@ from typing import ClassVar
 
 from ..architecture import Architecture
 from ..config import SHARE, at_least, require_ranges, setting
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..space import SearchSpace
 from .generational import GenerationalSearch
-from .ledger import Candidate
+from .ledger import Candidate, Ledger
 from .limits import Limits
 from .operators import crossed, mutated
+from .pareto import pareto_setting
 from .searcher import Answer
 
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
@@ -39,6 +41,7 @@ class EvolutionConfig:
 
     Parents, mutations and crossovers that are not given are as large a part of another `population_size` as
     of the published 50; where only one of the last two is given, the other takes no more than it leaves.
+    With `pareto` the parents are as many as the population, as in NSGA-II.
     The published names of the two probabilities are m_prob and s_prob.
 
     Raises:
@@ -50,7 +53,8 @@ class EvolutionConfig:
     )
     num_parents: int = setting(
         None,
-        "best candidates so far, which mutate and cross (default a fifth of the population: 10 of 50)",
+        "best candidates so far, which mutate and cross (default a fifth of the population: 10 of 50; with "
+        "--pareto as many as the population)",
         at_least(1),
         GROUP,
         "N",
@@ -73,6 +77,7 @@ class EvolutionConfig:
         0.4, "probability that a mutation redraws the depth, and the embedding size", SHARE, GROUP, "P"
     )
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    pareto: str | None = pareto_setting(GROUP)
 
     def __post_init__(self) -> None:
         for name, value in self._scaled().items():
@@ -89,7 +94,8 @@ class EvolutionConfig:
         size = self.population_size if type(self.population_size) is int else PUBLISHED_POPULATION
         counts = {}
         if self.num_parents is None:
-            counts["num_parents"] = max(1, size * PUBLISHED_PARENTS // PUBLISHED_POPULATION)
+            parents = size if self.pareto else size * PUBLISHED_PARENTS // PUBLISHED_POPULATION
+            counts["num_parents"] = max(1, parents)
         children = size * PUBLISHED_CHILDREN // PUBLISHED_POPULATION
         pair = ("num_mutations", "num_crossovers")
         for name, other in (pair, pair[::-1]):
@@ -117,6 +123,7 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs.
+        costs: what is known of a subnet's costs.
 
     Raises:
         ConfigError: no subnet of the space meets the limits.
@@ -126,18 +133,40 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
     configuration: ClassVar[type] = EvolutionConfig
 
     def __init__(
-        self, space: SearchSpace, limits: Limits = Limits(), config: EvolutionConfig = EvolutionConfig()
+        self,
+        space: SearchSpace,
+        limits: Limits = Limits(),
+        config: EvolutionConfig = EvolutionConfig(),
+        costs: Costs = COSTS,
     ) -> None:
-        super().__init__(space, limits, config)
-
-    @property
-    def keep(self) -> int:
-        """Number of parents."""
-        return self.config.num_parents
+        super().__init__(space, limits, config, costs)
+        self._parents: tuple[Ledger, int, list[Architecture]] = (self.ledger, -1, [])
 
     def parents(self) -> list[Architecture]:
-        """Those that mutate and cross in this generation, best first."""
-        return self.incumbents()
+        """Those that mutate and cross in this generation, best first: the best of complete ones, or with
+        traded costs those of them that survive (NSGA-II's environmental selection).
+        """
+        ledger, generation, parents = self._parents
+        if ledger is not self.ledger or generation != self._generation:
+            # which answers of this generation are in depends on how many are evaluated at once
+            earlier = [c for c, _ in self.ledger.ranking() if c.generation < self._generation]
+            if self.traded:
+                earlier = self._in_order_of_survival(earlier)
+            parents = [candidate.architecture for candidate in earlier[: self.config.num_parents]]
+            self._parents = (self.ledger, self._generation, parents)
+        return parents
+
+    def _in_order_of_survival(self, ranked: list[Candidate]) -> list[Candidate]:
+        from .trade import objectives, surviving  # with NumPy, which the command line does without
+
+        entries = [self.ledger[candidate.number] for candidate in ranked]
+        return [ranked[place] for place in surviving(objectives(entries, self))]
+
+    def _parent(self, parents: list[Architecture], rng: random.Random) -> Architecture:
+        """One of them; with traded costs the better one of two (NSGA-II's binary tournament)."""
+        if not self.traded:
+            return rng.choice(parents)
+        return parents[min(rng.randrange(len(parents)), rng.randrange(len(parents)))]
 
     def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
         mutations = self.config.num_mutations
@@ -151,6 +180,6 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
 
     def _child(self, origin: str, parents: list[Architecture], rng: random.Random) -> Architecture | None:
         if origin == "crossover":
-            return crossed(rng.choice(parents), rng.choice(parents), rng)
-        config = self.config
-        return mutated(rng.choice(parents), self.space, config.gene_probability, config.size_probability, rng)
+            return crossed(self._parent(parents, rng), self._parent(parents, rng), rng)
+        parent, config = self._parent(parents, rng), self.config
+        return mutated(parent, self.space, config.gene_probability, config.size_probability, rng)
