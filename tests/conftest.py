@@ -9,26 +9,12 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the numbers here are those 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only wait for each other on such small networks
 
 
-def pytest_configure(config):
-    """Workers of pytest-xdist (`pytest -n 2`) take groups of tests."""
-    if getattr(config.option, "dist", "no") == "load":
-        config.option.dist = "loadgroup"
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of several workers (`pytest -n 2`) one has all tests of a file, for the sake of the file's fixtures."""
+    from xdist.scheduler import LoadFileScheduling
 
-
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
-def pytest_collection_modifyitems(config, items):
-    """A file's tests are one worker's, for the sake of the file's fixtures, and one worker has all tests that
-    start several processes.
-    """
-    if getattr(config.option, "loadgroup", False):
-        for item in items:
-            together = "several_processes" in item.fixturenames
-            item.add_marker(pytest.mark.xdist_group("processes" if together else item.nodeid.split("::")[0]))
-
-
-@pytest.fixture
-def several_processes():
-    """Says that a test starts several processes: NNI gives a tuner ten seconds to connect."""
+    return LoadFileScheduling(config, log)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -19,7 +19,7 @@ def run(*words):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
 
 
-def test_what_a_trial_costs(tmp_path, several_processes):
+def test_what_a_trial_costs(tmp_path):
     flags = ("--way", "nnictl", "--trials", 1, "--json", tmp_path / "result.json")
     said = run("benchmarks.trial_cost", *flags)
     result = json.loads((tmp_path / "result.json").read_text())

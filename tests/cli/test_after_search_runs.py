@@ -43,7 +43,7 @@ def test_a_stopped_run_goes_on_bit_for_bit(toy, others, whole, tmp_path, number)
         assert same(first, second)
 
 
-def test_two_processes_give_what_one_gives(toy, tmp_path, several_processes):
+def test_two_processes_give_what_one_gives(toy, tmp_path):
     more = "--drop-path 0 --hflip 0 --crop-padding 0 --smoothing 0"
     one = [*finetune(toy, tmp_path / "one", more)]
     two = [*finetune(toy, tmp_path / "two", f"{more} --batch-size 4")]

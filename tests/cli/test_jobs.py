@@ -112,7 +112,7 @@ def test_the_demo_in_short_and_again(tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_the_demo_reaches_95_percent(tmp_path, several_processes):
+def test_the_demo_reaches_95_percent(tmp_path):
     """With two more seeds and fewer epochs, at the same time on a core each; seed 0 is run by the README's
     command in CI.
 

@@ -115,7 +115,7 @@ def test_without_torchrun_nothing_changes(capsys):
 
 
 @pytest.mark.slow
-def test_what_torchrun_prints(tmp_path, several_processes):
+def test_what_torchrun_prints(tmp_path):
     """Four processes and three restarts: one sentence, one entry of torchrun's own report."""
     flags = ["--standalone", "--nproc_per_node", "4", "--max-restarts", "3", "-m", "nni_autoformer"]
     command = [sys.executable, "-m", "torch.distributed.run", *flags, "info", "nowhere.safetensors"]

@@ -196,7 +196,7 @@ def answers(output):
 
 
 @pytest.fixture
-def script(tmp_path, several_processes):
+def script(tmp_path):
     path = tmp_path / "slowly.py"
     path.write_text(SLOWLY)
     return path

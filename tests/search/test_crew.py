@@ -183,7 +183,7 @@ def alone(toy, tmp_path_factory):
 
 
 @pytest.fixture
-def launch(tmp_path, several_processes):
+def launch(tmp_path):
     """Start the command line on several ranks, each evaluation so many seconds longer."""
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)

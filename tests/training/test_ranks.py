@@ -82,7 +82,7 @@ class Launch:
 
 
 @pytest.fixture
-def launch(tmp_path, toy, toy_command, several_processes):
+def launch(tmp_path, toy, toy_command):
     """Start such a training."""
     driver = tmp_path / "driver.py"
     driver.write_text(DRIVER)
