@@ -24,11 +24,11 @@ ARCHITECTURES = "architectures"
 
 CHECKSUM = "checksum"
 
-ROW = ("number", "origin", "name", *KEYS, *COSTS, "top1", "top5", "images", "split")
+ROW = ("number", "origin", "name", *KEYS, *COSTS, "top1", "top5", "images", "loss", "split")
 COLUMNS = {*ROW, "architecture", "accuracy", "failed", CHECKSUM} - {*KEYS}
 """What stands in a line of answers."""
 
-SIZE = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *COSTS, "top1", "top5")
+SIZE = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *COSTS, "top1", "top5", "loss")
 
 
 class SampleFolder:

@@ -18,6 +18,7 @@ from .generational import GenerationalSearch
 from .ledger import Candidate
 from .limits import Limits
 from .operators import crossed, mutated
+from .ranking import rank_by_setting
 from .searcher import Answer
 
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
@@ -73,6 +74,7 @@ class EvolutionConfig:
         0.4, "probability that a mutation redraws the depth, and the embedding size", SHARE, GROUP, "P"
     )
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    rank_by: str = rank_by_setting(GROUP)
 
     def __post_init__(self) -> None:
         for name, value in self._scaled().items():

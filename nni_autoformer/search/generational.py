@@ -14,12 +14,14 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
+from ..complexity import COSTS, Cost
 from ..config import shown
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger, Status
 from .limits import Limits
+from .ranking import Ranking
 from .searcher import Answer
 
 RANDOM_DRAWS = 10_000
@@ -42,6 +44,10 @@ class Pace(Protocol):
     @property
     def seed(self) -> int:
         """Random seed of every proposal."""
+
+    @property
+    def rank_by(self) -> str:
+        """What candidates rank by first: 'top1' or 'loss'."""
 
 
 Config = TypeVar("Config", bound=Pace)
@@ -69,7 +75,7 @@ class GenerationalSearch(ABC, Generic[Config]):
     def __init__(self, space: SearchSpace, limits: Limits, config: Config) -> None:
         limits.require_feasible(space)
         self.space, self.limits, self.config = space, limits, config
-        self.ledger = Ledger()
+        self.ledger = Ledger(self._ranking())
         self._generation = 0
         self._closed = False  # the generation has all of its candidates
         self._first = self._random(generator(config.seed, "proposal", 0, 0))
@@ -127,6 +133,11 @@ class GenerationalSearch(ABC, Generic[Config]):
             return self.ask()
         return self.ledger.start(candidate.number)
 
+    def _ranking(self) -> Ranking:
+        """The order of the candidates; equally good ones by what the search limits, or else by parameters."""
+        limited: list[Cost] = [COSTS[name] for name, ends in self.limits.items() if ends != (None, None)]
+        return Ranking(self.config.rank_by, limited or [COSTS["params"]], self.space.model)
+
     # Answers, as the ledger has them
 
     @property
@@ -144,9 +155,9 @@ class GenerationalSearch(ABC, Generic[Config]):
         """Number of candidates that nothing more is expected of: told or given up."""
         return self.ledger.answered
 
-    def tell(self, number: int, accuracy: float) -> None:
-        """Say how good a candidate is, see `Ledger.tell`."""
-        self.ledger.tell(number, accuracy)
+    def tell(self, number: int, accuracy: float, details: Mapping[str, Any] | None = None) -> None:
+        """Say how good a candidate is, see `Ledger.tell`; its cross-entropy is the detail 'loss'."""
+        self.ledger.tell(number, accuracy, details)
 
     def fail(self, number: int) -> None:
         """Give a candidate up, see `Ledger.fail`."""
@@ -228,15 +239,16 @@ class GenerationalSearch(ABC, Generic[Config]):
             raise ConfigError(
                 f"the search cannot be resumed: the algorithm was {others} and is {self.algorithm} now."
             )
+        defaults = {self.algorithm: asdict(self.configuration())}  # of settings that earlier versions lack
         for part, values in mine.items():
-            before = theirs.get(part, {})
+            before = {**defaults.get(part, {}), **theirs.get(part, {})}
             for key, value in values.items():
                 if before.get(key) != value:
                     raise ConfigError(
                         f"the search cannot be resumed: {part}.{key} was {shown(before.get(key))} and is "
                         f"{shown(value)} now."
                     )
-        ledger = Ledger.from_state(state["candidates"])
+        ledger = Ledger.from_state(state["candidates"], self._ranking())
         for entry in ledger:
             self.space.require(entry.candidate.architecture, f"candidate {entry.candidate.number}")
         self._generation, self._closed, self.ledger = state["generation"], state["closed"], ledger
