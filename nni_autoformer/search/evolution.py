@@ -20,6 +20,7 @@ from .ledger import Candidate, Ledger
 from .limits import Limits
 from .operators import crossed, mutated
 from .pareto import pareto_setting
+from .ranking import rank_by_setting
 from .searcher import Answer
 
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
@@ -77,6 +78,7 @@ class EvolutionConfig:
         0.4, "probability that a mutation redraws the depth, and the embedding size", SHARE, GROUP, "P"
     )
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    rank_by: str = rank_by_setting(GROUP)
     pareto: str | None = pareto_setting(GROUP)
 
     def __post_init__(self) -> None:
