@@ -1,4 +1,4 @@
-"""Searchers played on a complete table of a small space's accuracies: what each has found after how many evaluations.
+"""Searchers played on a complete table of a small space: what each has found after how many evaluations.
 
     python -m benchmarks.replay
     python -m benchmarks.replay --rounds 3 --max-params 0.25 --figure replay.png
@@ -133,7 +133,9 @@ def regularized_evolution(task: Task, seed: int, evaluations: int) -> list[float
     from nni.nas.space import RawFormatModelSpace
     from nni.nas.strategy import RegularizedEvolution
     from nni.nas.strategy.middleware import Chain, Filter
+    from nni.runtime.log import silence_stdout
 
+    silence_stdout()
     found: list[float] = []
 
     class Lookup(Evaluator):
@@ -156,6 +158,7 @@ def tpe(task: Task, seed: int, evaluations: int) -> list[float]:
     """NNI's tuner, one trial after the other."""
     from nni.algorithms.hpo.tpe_tuner import TpeTuner
 
+    logging.getLogger("nni.algorithms.hpo.tpe_tuner").setLevel(logging.ERROR)
     tuner = TpeTuner(optimize_mode="maximize", seed=seed)
     tuner.update_search_space(task.space.to_nni())
     found: list[float] = []
@@ -187,14 +190,17 @@ def main(arguments: list[str] | None = None) -> int:
     flags.formatter_class = argparse.RawDescriptionHelpFormatter
     flags.add_argument("--table", type=Path, default=TABLE, help="(%(default)s)")
     flags.add_argument("--space", type=Path, default=SPACE, help="of the table (%(default)s)")
-    flags.add_argument("--max-params", type=float, nargs="+", default=LIMITS, help="in millions (%(default)s)")
+    flags.add_argument(
+        "--max-params", type=float, nargs="+", default=LIMITS, help="in millions (%(default)s)"
+    )
     flags.add_argument("--searchers", nargs="+", choices=tuple(SEARCHERS), default=tuple(SEARCHERS))
     flags.add_argument("--figure", type=Path, metavar="FILE", help="draw the curves")
     options = flags.parse_args(arguments)
-    for name in ("nni", "nni_autoformer"):
-        logging.getLogger(name).setLevel(logging.ERROR)
     report = Report("replay", options)
-    panels = [played(Task.load(limit, options.table, options.space), options, report) for limit in options.max_params]
+    panels = [
+        played(Task.load(limit, options.table, options.space), options, report)
+        for limit in options.max_params
+    ]
     if options.figure is not None:
         draw(panels, options.figure)
     return report.finish()
@@ -240,7 +246,11 @@ def compare(curves: Mapping[str, Any], report: Report) -> None:
         reached = numpy.flatnonzero(numpy.median(curves[name], axis=0) >= goal)
         needed[name] = int(reached[0]) + 1 if len(reached) else None
     words = ", ".join(f"{name} {count or 'never'}" for name, count in needed.items())
-    spared = f"; {100 * (1 - needed['surrogate'] / needed['evolution']):.0f} % spared" if needed["surrogate"] else ""
+    spared = (
+        f"; {100 * (1 - needed['surrogate'] / needed['evolution']):.0f} % spared"
+        if needed["surrogate"]
+        else ""
+    )
     report.row(f"  evaluations until the median is {goal:.2f} %: {words}{spared}", goal=goal, needed=needed)
 
 
@@ -264,7 +274,9 @@ def draw(panels: list[Panel], path: Path) -> None:
         axes.set_xlim(10, LONG)
         axes.set_xticks([10, 50, 100, 250, 500, 1000], ["10", "50", "100", "250", "500", "1,000"])
         axes.minorticks_off()
-        floor = min(float(numpy.quantile(values[:, min(9, values.shape[1] - 1)], 0.25)) for values in curves.values())
+        floor = min(
+            float(numpy.quantile(values[:, min(9, values.shape[1] - 1)], 0.25)) for values in curves.values()
+        )
         axes.set_ylim(min(floor, task.biggest) - 0.1, best + 0.15)
         axes.set_xlabel("subnets evaluated")
         axes.set_title(f"up to {task.max_params:g} M parameters", fontsize=10)

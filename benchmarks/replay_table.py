@@ -1,11 +1,9 @@
 """Make the table that `benchmarks.replay` plays searches on: every subnet of a small space, with the weights
-of a supernet that was trained on photos, evaluated on images that its training held out.
+of a supernet that was trained on scanned digits, evaluated on digits that its training held out.
 
-    tar xzf cifar10.tar.gz -C CIFAR10
-    python -m benchmarks.replay_table --data CIFAR10 --work runs/replay      # about an hour of one core
+    python -m benchmarks.replay_table --work runs/replay      # some minutes of one core
 
-CIFAR10 is a folder train/CLASS/… and test/CLASS/…. The first --train-images of its training images train the
-supernet, the next --images of them are named by every subnet. Given again, it goes on where it was stopped.
+Given again, it goes on where it was stopped.
 """
 
 from __future__ import annotations
@@ -21,96 +19,89 @@ import numpy
 
 from nni_autoformer import Architecture, SearchSpace
 from nni_autoformer.files import replacing
-from nni_autoformer.jobs import train
+from nni_autoformer.jobs import DataSet, train
 
 SPACE = Path(__file__).with_name("replay.yaml")
 TABLE = Path(__file__).with_name("replay.csv.gz")
 COLUMNS = "architecture,top1,loss,params,macs"
 
-RECIPE: dict[str, Any] = {"batch_size": 128, "lr": 1.5e-3, "warmup_epochs": 1, "drop_path": 0.0}
+SELECTION = "70-per-class"
+RECIPE: dict[str, Any] = {
+    "epochs": 30,
+    "batch_size": 64,
+    "lr": 2e-3,
+    "warmup_epochs": 2,
+    "drop_path": 0.0,
+    "seed": 0,
+}
 
-PART = 50
+PART = 100
 """Images that are evaluated between two saves."""
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Train, evaluate and write; the exit code."""
     parser = argparse.ArgumentParser("python -m benchmarks.replay_table", description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="the images")
     parser.add_argument("--work", type=Path, required=True, metavar="DIR", help="where the run goes")
     parser.add_argument("--space", type=Path, default=SPACE, help="(%(default)s)")
     parser.add_argument("--output", type=Path, default=TABLE, help="(%(default)s)")
-    parser.add_argument("--epochs", type=int, default=12, help="of the training (%(default)s)")
-    parser.add_argument("--train-images", type=int, default=25_000, help="(%(default)s)")
-    parser.add_argument("--images", type=int, default=1_000, help="that subnets name (%(default)s)")
     options = parser.parse_args(arguments)
-    space = SearchSpace.load(options.space)
-    checkpoint = trained(space, options)
-    right, loss = evaluated(checkpoint, options)
-    write(options.output, space, right, loss)
+    data, folder = DataSet(dataset="digits"), options.work / "train"
+    found = train(
+        options.space, data, folder, selection=SELECTION, device="cpu", resume=folder.exists(), **RECIPE
+    )
+    right, loss = evaluated(found.checkpoint, options.work)
+    write(options.output, SearchSpace.load(options.space), right, loss)
     return 0
 
 
-def linked(options: argparse.Namespace) -> Path:
-    """Folders of links: the training images, and as test images those that come after them."""
-    target: Path = options.work / "images"
-    classes = sorted(folder for folder in (options.data / "train").iterdir() if folder.is_dir())
-    first, more = options.train_images // len(classes), options.images // len(classes)
-    for folder in classes:
-        files = sorted(folder.iterdir())
-        for split, chosen in (("train", files[:first]), ("test", files[first : first + more])):
-            place = target / split / folder.name
-            place.mkdir(parents=True, exist_ok=True)
-            for file in chosen:
-                if not (place / file.name).exists():
-                    (place / file.name).symlink_to(file.resolve())
-    return target
-
-
-def trained(space: SearchSpace, options: argparse.Namespace) -> Path:
-    """The supernet's file; trains it, or finds it trained."""
-    output = options.work / "train"
-    run = {**RECIPE, "epochs": options.epochs, "seed": 0, "val_interval": options.epochs}
-    found = train(space, linked(options), output, device="cpu", resume=output.exists(), **run)
-    return found.checkpoint
-
-
-def evaluated(checkpoint: Path, options: argparse.Namespace) -> tuple[Any, Any]:
-    """How many of the images each subnet names right, and its mean cross-entropy on them.
+def evaluated(checkpoint: Path, work: Path) -> tuple[Any, Any]:
+    """Percent of the held-out images that each subnet names right, and its mean cross-entropy on them.
 
     The subnets are a tree, whose every edge is computed once: a subnet costs less than two half layers.
     """
     import torch
 
     from nni_autoformer.checkpoints import Checkpoint
-    from nni_autoformer.data import normalise, open_data
-    from nni_autoformer.search.images import EvaluationImages
     from nni_autoformer.search.shared_forward import SharedForward, Slices
 
-    opened, folder = Checkpoint(checkpoint), linked(options)
-    header = opened.header
-    images = EvaluationImages(str(checkpoint), data=str(folder), split="test", store="none").decoded(header)
-    splits = open_data("folder", folder, header.space.model.in_chans)
-    slices, architectures = Slices(opened.supernet().eval()), list(header.space)
-    order = torch.arange(len(images)).reshape(len(splits.train.classes), -1).T.flatten()  # class by class
-    state = options.work / "evaluated.npz"
+    opened = Checkpoint(checkpoint)
+    images, targets = held_out(checkpoint, opened.header)
+    space = opened.header.space
+    slices, architectures = Slices(opened.supernet().eval()), list(space)
+    state = work / "evaluated.npz"
     seen, right, loss = 0, numpy.zeros(len(architectures), int), numpy.zeros(len(architectures))
     if state.exists():
         with numpy.load(state) as file:
             seen, right, loss = int(file["seen"]), file["right"], file["loss"]
     while seen < len(images):
-        chosen = order[seen : seen + PART]
-        targets = images.targets[chosen]
+        batch, classes = images[seen : seen + PART], targets[seen : seen + PART]
         with torch.inference_mode():
-            batch = normalise(images.images[chosen], splits.mean, splits.std)
             for number, logits in SharedForward(slices, architectures).logits(batch):
-                right[number] += int((logits.argmax(dim=1) == targets).sum())
-                loss[number] += float(torch.nn.functional.cross_entropy(logits, targets, reduction="sum"))
-        seen += len(chosen)
+                right[number] += int((logits.argmax(dim=1) == classes).sum())
+                loss[number] += float(torch.nn.functional.cross_entropy(logits, classes, reduction="sum"))
+        seen += len(batch)
         with replacing(state) as temporary, open(temporary, "wb") as file:
             numpy.savez(file, seen=seen, right=right, loss=loss)
         print(f"{seen} of {len(images)} images", flush=True)
     return 100 * right / seen, loss / seen
+
+
+def held_out(checkpoint: Path, header: Any) -> tuple[Any, Any]:
+    """The selection images and the test images, normalised, and their classes."""
+    import torch
+
+    from nni_autoformer.data import normalise, open_data
+    from nni_autoformer.search.images import EvaluationImages
+
+    splits = open_data("digits", None, header.space.model.in_chans)
+    parts = [
+        EvaluationImages(str(checkpoint), "digits", split=split, store="none").decoded(header)
+        for split in ("selection", "test")
+    ]
+    images = torch.cat([normalise(part.images, splits.mean, splits.std) for part in parts])
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    return images[order], torch.cat([part.targets for part in parts])[order]
 
 
 def word(architecture: Architecture) -> str:

@@ -42,6 +42,13 @@ MOST_LINKS = 40
 """Links that are followed one after the other; systems follow no more."""
 
 
+REMOVED = {
+    "racing": "it was started with --racing, which this version does not have; finish it with the version "
+    "that began it, or start anew with --overwrite"
+}
+"""Settings of earlier versions, and what to say of a run that used them."""
+
+
 class RunFolder:
     """A folder that holds one run: what it was told to do, on what, and whether it is finished.
 
@@ -217,6 +224,8 @@ class RunFolder:
         before_all, now_all = _flat(earlier["config"]), _flat(self.config)
         for key in sorted({*before_all, *now_all}):
             before, now = before_all.get(key), now_all.get(key)
+            if before != now and key in REMOVED:
+                raise ConfigError(f"{self.path} cannot be resumed: {REMOVED[key]}.")
             if before != now:
                 raise ConfigError(
                     f"{self.path} cannot be resumed: {key} was {shown(before)} when the run began and is "

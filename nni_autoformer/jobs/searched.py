@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..costs import costs_of
 from ..files import told_when_full
 from ..search.folder import SearchFolder
 from ..search.searcher import Searcher
 
 if TYPE_CHECKING:
     from nni.nas.experiment import NasExperiment
-
-    from ..search.racing import Racing
 
 
 @dataclass(frozen=True)
@@ -32,7 +30,7 @@ class Ranked:
     number: int
     architecture: Architecture
     accuracy: float
-    costs: dict[str, int]
+    costs: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,6 @@ class Searched:
         searcher: the search, complete.
         files: what the search left in the folder.
         images: number of selection images.
-        racing: how candidates were raced; None for not at all.
         fresh: False where the folder held the finished search already.
         experiment: NNI's experiment whose web UI is kept, see `Engine.keep_ui`; `until_stopped` waits for its
             end.
@@ -54,16 +51,15 @@ class Searched:
     searcher: Searcher
     files: SearchFolder
     images: int
-    racing: Racing | None = None
     fresh: bool = True
     experiment: NasExperiment | None = None
 
     @property
     def ranking(self) -> list[Ranked]:
         """All evaluated subnets, best first."""
-        model = self.searcher.space.model
+        model, costs = self.searcher.space.model, self.searcher.costs
         return [
-            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model))
+            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model, costs))
             for candidate, accuracy in self.searcher.ledger.ranking()
             for architecture in [candidate.architecture]
         ]
@@ -82,27 +78,9 @@ def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> 
         more: further rows of the summary.
     """
     from ..report.figures import draw_candidates
-    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, write_summary
+    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, search_rows, write_summary
 
     with told_when_full(found.output / FIGURE_FILE):
         draw_candidates(found.searcher, found.output / FIGURE_FILE)
     with told_when_full(found.output / SUMMARY_FILE):
-        write_summary(found.output, [*found_rows(found), *(more or [])])
-
-
-def found_rows(found: Searched) -> list[tuple[str, str]]:
-    """What a search found, as rows of a table; with racing also what that has spared."""
-    from ..report.summary import search_rows
-
-    searcher, rows = found.searcher, search_rows(found.searcher)
-    if found.racing is None:
-        return rows
-    seen = found.files.image_evaluations()
-    ledger = searcher.ledger
-    everything = found.images * (ledger.told + ledger.stopped)
-    stopped = (
-        f"{ledger.stopped:,}, out of the best {searcher.keep} "
-        f"with {100 * found.racing.confidence:g} % confidence"
-    )
-    evaluations = f"{seen:,} of {everything:,} ({100 * seen / everything:.1f} %)"
-    return [*rows, ("candidates stopped early", stopped), ("image evaluations", evaluations)]
+        write_summary(found.output, [*search_rows(found.searcher), *(more or [])])

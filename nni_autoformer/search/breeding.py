@@ -9,7 +9,6 @@ from dataclasses import dataclass
 import numpy
 
 from ..architecture import Architecture
-from .front import crowding, fronts
 from .surrogate import Array, Surrogate
 
 ROUNDS = 4
@@ -43,7 +42,7 @@ Breed = Callable[[list[Architecture], random.Random], Architecture | None]
 """A new child of some parents within the limits; None if the draw was in vain."""
 
 Objectives = Callable[[Sequence[Architecture], Array], Array]
-"""A column of numbers that should be small for the accuracy, and one for each cost."""
+"""From subnets and their accuracies to a row of numbers for each that should be small."""
 
 
 def promising(
@@ -102,15 +101,13 @@ def _order(
     evaluated: tuple[Sequence[Architecture], Sequence[float]],
     objectives: Objectives | None,
 ) -> list[int]:
-    """Positions of the children, the most promising first; those bred earlier before equal ones."""
+    """Positions of the children, the most promising first: by their bounds, or, for a front, in the order in
+    which they would survive among what is evaluated.
+    """
     if objectives is None:
         return numpy.argsort(-bounds, kind="stable").tolist()
+    from .trade import surviving
+
     known, accuracies = evaluated
     points = objectives([*known, *children], numpy.concatenate([numpy.asarray(accuracies, float), bounds]))
-    ranks = fronts(points)
-    room = numpy.zeros(len(points))
-    for rank in numpy.unique(ranks[len(known) :]):
-        room[ranks == rank] = crowding(points[ranks == rank])
-    order = numpy.lexsort((-room[len(known) :], ranks[len(known) :]))
-    found: list[int] = order.tolist()
-    return found
+    return [place - len(known) for place in surviving(points) if place >= len(known)]

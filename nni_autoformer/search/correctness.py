@@ -1,4 +1,4 @@
-"""Which images each candidate names right: what a race compares, and what a killed search goes on from."""
+"""Which images each candidate names right: what a killed search goes on from."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import numpy as np
 from ..architecture import Architecture
 from ..files import replacing, told_when_full
 
-ARRAYS = ("first", "five", "seen", "stopped", "broken")
+ARRAYS = ("first", "five", "seen", "broken")
 
 
 class Correctness:
@@ -28,7 +28,6 @@ class Correctness:
         first, five: (subnets, images) bool: the class is the first, or among the first five; False where a
             subnet has not been evaluated.
         seen: (subnets,) images evaluated, from the first one on.
-        stopped: (subnets,) bool: has lost its race.
         broken: (subnets,) bool: has logits that are not finite, so it has no accuracy.
     """
 
@@ -38,7 +37,6 @@ class Correctness:
         self.first = np.zeros((0, images), dtype=bool)
         self.five = np.zeros((0, images), dtype=bool)
         self.seen = np.zeros(0, dtype=np.int64)
-        self.stopped = np.zeros(0, dtype=bool)
         self.broken = np.zeros(0, dtype=bool)
 
     def rows(self, architectures: Sequence[Architecture]) -> np.ndarray:
@@ -67,7 +65,7 @@ class Correctness:
 
     def open_rows(self, rows: np.ndarray) -> np.ndarray:
         """Those that still have images to see."""
-        return rows[(self.seen[rows] < self.images) & ~self.stopped[rows] & ~self.broken[rows]]
+        return rows[(self.seen[rows] < self.images) & ~self.broken[rows]]
 
     def save(self, path: Path) -> None:
         """Write all of it, atomically.
@@ -87,7 +85,6 @@ class Correctness:
                 first=np.packbits(self.first, axis=1),
                 five=np.packbits(self.five, axis=1),
                 seen=self.seen,
-                stopped=self.stopped,
                 broken=self.broken,
             )
 
@@ -105,7 +102,7 @@ class Correctness:
                 for name in ("first", "five"):
                     packed = file[name]
                     setattr(found, name, np.unpackbits(packed, axis=1, count=self.images).astype(bool))
-                for name in ("seen", "stopped", "broken"):
+                for name in ("seen", "broken"):
                     setattr(found, name, file[name])
             if facts["digest"] != found._digest():
                 return False

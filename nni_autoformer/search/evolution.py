@@ -9,18 +9,21 @@ from __future__ import annotations
 import random
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..architecture import Architecture
 from ..config import NOT_NEGATIVE, SHARE, at_least, require_ranges, setting
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..space import SearchSpace
 from .generational import GenerationalSearch
-from .guidance import PREDICTED, Guidance
 from .ledger import Candidate
 from .limits import Limits
 from .operators import crossed, mutated
 from .searcher import Answer
+
+if TYPE_CHECKING:
+    from .guidance import Guidance
 
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
 
@@ -77,8 +80,8 @@ class EvolutionConfig:
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
     surrogate: bool = setting(
         False,
-        "from the second generation on, breed children in numbers and evaluate those that a Gaussian process, "
-        "fitted to all complete generations, takes for the best",
+        "from the second generation on, breed children in numbers and evaluate those that a Gaussian process "
+        "fitted to all complete generations takes for the best",
         group=MODEL,
     )
     surrogate_children: int = setting(
@@ -136,6 +139,7 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs.
+        costs: what is known of a subnet's costs.
 
     Raises:
         ConfigError: no subnet of the space meets the limits.
@@ -145,19 +149,20 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
     configuration: ClassVar[type] = EvolutionConfig
 
     def __init__(
-        self, space: SearchSpace, limits: Limits = Limits(), config: EvolutionConfig = EvolutionConfig()
+        self,
+        space: SearchSpace,
+        limits: Limits = Limits(),
+        config: EvolutionConfig = EvolutionConfig(),
+        costs: Costs = COSTS,
     ) -> None:
-        self._guidance = Guidance(space, config) if config.surrogate else None
-        super().__init__(space, limits, config)
-
-    @property
-    def keep(self) -> int:
-        """Number of parents."""
-        return self.config.num_parents
+        super().__init__(space, limits, config, costs)
+        self._guidance = _guidance_of(self)
 
     def parents(self) -> list[Architecture]:
-        """Those that mutate and cross in this generation, best first."""
-        return self.incumbents()
+        """Those that mutate and cross in this generation: the best of complete ones, best first."""
+        # which answers of this generation are in depends on how many are evaluated at once
+        earlier = [c.architecture for c, _ in self.ledger.ranking() if c.generation < self._generation]
+        return earlier[: self.config.num_parents]
 
     def ask(self) -> Candidate | Answer:
         """The next candidate, or that there is none, see `GenerationalSearch.ask`."""
@@ -174,10 +179,8 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
 
     def _propose(self) -> Candidate | None:
         candidate = super()._propose()
-        if candidate is not None and self._guidance is not None and self._generation:
-            expected = self._guidance.expected(candidate.architecture)
-            if expected is not None:
-                self.ledger[candidate.number].details[PREDICTED] = expected
+        if candidate is not None and self._guidance is not None:
+            self._guidance.note(self.ledger[candidate.number])
         return candidate
 
     def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
@@ -204,10 +207,20 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
             child = self._child("crossover", parents, rng)
         else:
             child = self.space.sample(rng)
-        return child if child is not None and self.limits.allows(child, self.space.model) else None
+        return (
+            child if child is not None and self.limits.allows(child, self.space.model, self.costs) else None
+        )
 
     def _child(self, origin: str, parents: list[Architecture], rng: random.Random) -> Architecture | None:
         if origin == "crossover":
             return crossed(rng.choice(parents), rng.choice(parents), rng)
         config = self.config
         return mutated(rng.choice(parents), self.space, config.gene_probability, config.size_probability, rng)
+
+
+def _guidance_of(evolution: Evolution) -> Guidance | None:
+    if not evolution.config.surrogate:
+        return None
+    from .guidance import Guidance  # with NumPy, which the command line does without
+
+    return Guidance(evolution.space, evolution.config, getattr(evolution, "traded", ()), evolution.costs)

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..complexity import cost_rows, costs_of
+from ..costs import cost_rows, costs_of
 from ..errors import ConfigError
 from ..files import append_line, told_when_full, write_text
 from .ledger import Entry, Status
@@ -96,11 +96,6 @@ class SearchFolder:
         self.save()
         self._append(self._row(entry))
 
-    def image_evaluations(self) -> int:
-        """How many images all candidates have seen together."""
-        seen = (entry.details.get("images") for entry in self.searcher.ledger)
-        return sum(count for count in seen if type(count) is int)  # a trial may report anything
-
     @contextmanager
     def together(self) -> Iterator[None]:
         """Write the state once after all answers inside the `with` block, which is left when they are in or
@@ -132,10 +127,11 @@ class SearchFolder:
         ledger, space = self.searcher.ledger, self.searcher.space
         candidate, accuracy = ledger.best()
         costs = ", ".join(
-            f"{count} {title}" for title, count in cost_rows(candidate.architecture, space.model)
+            f"{count} {title}"
+            for title, count in cost_rows(candidate.architecture, space.model, self.searcher.costs)
         )
         comment = (
-            f"Best of {ledger.told + ledger.stopped} candidates in the space '{space.name}': "
+            f"Best of {ledger.told} candidates in the space '{space.name}': "
             f"{accuracy:.2f} % on the selection images,\n"
             f"{costs} (candidate {candidate.number})."
         )
@@ -143,15 +139,14 @@ class SearchFolder:
             candidate.architecture.to_yaml(self.folder / BEST_FILE, comment, space.model.to_dict())
 
     def _row(self, entry: Entry) -> dict[str, Any]:
-        candidate = entry.candidate
+        candidate, searcher = entry.candidate, self.searcher
         row = {
             "number": candidate.number,
             "generation": candidate.generation,
             "origin": candidate.origin,
             "architecture": candidate.architecture.to_dict(),
-            **costs_of(candidate.architecture, self.searcher.space.model),
+            **costs_of(candidate.architecture, searcher.space.model, searcher.costs),
             "accuracy": entry.accuracy,
             **entry.details,
         }
-        marks = {Status.FAILED: {"failed": True}, Status.STOPPED: {"stopped": True}}
-        return row | marks.get(entry.status, {})
+        return row | ({"failed": True} if entry.status is Status.FAILED else {})

@@ -15,6 +15,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
 from ..config import shown
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -54,6 +55,7 @@ class GenerationalSearch(ABC, Generic[Config]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs; a dataclass.
+        costs: what is known of a subnet's costs.
 
     Attributes:
         algorithm: name of the algorithm.
@@ -66,9 +68,9 @@ class GenerationalSearch(ABC, Generic[Config]):
     algorithm: ClassVar[str]
     configuration: ClassVar[type]
 
-    def __init__(self, space: SearchSpace, limits: Limits, config: Config) -> None:
-        limits.require_feasible(space)
-        self.space, self.limits, self.config = space, limits, config
+    def __init__(self, space: SearchSpace, limits: Limits, config: Config, costs: Costs = COSTS) -> None:
+        limits.require_feasible(space, costs)
+        self.space, self.limits, self.config, self.costs = space, limits, config, costs
         self.ledger = Ledger()
         self._generation = 0
         self._closed = False  # the generation has all of its candidates
@@ -90,16 +92,6 @@ class GenerationalSearch(ABC, Generic[Config]):
         Returns:
             None in place of the subnet, if no new one is left; it ends the generation.
         """
-
-    @property
-    @abstractmethod
-    def keep(self) -> int:
-        """How many of the best candidates later proposals depend on."""
-
-    @property
-    def seed(self) -> int:
-        """Random seed of every proposal."""
-        return self.config.seed
 
     @property
     def planned(self) -> int:
@@ -137,12 +129,6 @@ class GenerationalSearch(ABC, Generic[Config]):
             return self.ask()
         return self.ledger.start(candidate.number)
 
-    def incumbents(self) -> list[Architecture]:
-        """The best of complete generations that later proposals depend on, best first."""
-        # which answers of this generation are in depends on how many are evaluated at once
-        earlier = [c.architecture for c, _ in self.ledger.ranking() if c.generation < self._generation]
-        return earlier[: self.keep]
-
     # Answers, as the ledger has them
 
     @property
@@ -156,13 +142,8 @@ class GenerationalSearch(ABC, Generic[Config]):
         return self.ledger.failed
 
     @property
-    def stopped(self) -> int:
-        """Number of candidates that were stopped early, because they are out of the best."""
-        return self.ledger.stopped
-
-    @property
     def answered(self) -> int:
-        """Number of candidates that nothing more is expected of: told, given up or stopped."""
+        """Number of candidates that nothing more is expected of: told or given up."""
         return self.ledger.answered
 
     def tell(self, number: int, accuracy: float) -> None:
@@ -172,10 +153,6 @@ class GenerationalSearch(ABC, Generic[Config]):
     def fail(self, number: int) -> None:
         """Give a candidate up, see `Ledger.fail`."""
         self.ledger.fail(number)
-
-    def stop(self, number: int) -> None:
-        """Say that a candidate is out of the best, see `Ledger.stop`."""
-        self.ledger.stop(number)
 
     def ranking(self) -> list[tuple[Candidate, float]]:
         """All candidates with an accuracy, best first, see `Ledger.ranking`."""
@@ -205,7 +182,7 @@ class GenerationalSearch(ABC, Generic[Config]):
         return (
             architecture is not None
             and architecture not in self.ledger
-            and self.limits.allows(architecture, self.space.model)
+            and self.limits.allows(architecture, self.space.model, self.costs)
         )
 
     def _first_new(self, draw: Draw, rng: random.Random, attempts: int) -> Architecture | None:
@@ -245,7 +222,7 @@ class GenerationalSearch(ABC, Generic[Config]):
 
         Raises:
             ConfigError: the state is of a search in another space, under other limits, with another
-                configuration or by another algorithm.
+                configuration or by another algorithm, or of one that stopped candidates early.
         """
         mine, theirs = self._setting(), state["setting"]
         if self.algorithm not in theirs:

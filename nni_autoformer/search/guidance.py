@@ -12,12 +12,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy
+
 from ..architecture import Architecture
+from ..costs import COSTS, Costs
 from ..randomness import generator
 from ..space import SearchSpace
-from .breeding import Breed, Objectives, Wish, promising
+from .breeding import Breed, Wish, promising
 from .ledger import Entry, Ledger
-from .surrogate import FEWEST, Surrogate
+from .surrogate import FEWEST, Array, Surrogate
 
 _logger = logging.getLogger("nni_autoformer")
 
@@ -77,14 +80,18 @@ class Guidance:
     Args:
         space: space that is searched.
         config: how: an `EvolutionConfig` with `surrogate`.
-        objectives: what a front is searched by; None for the accuracy alone.
+        traded: names of the costs that accuracy is traded against; empty for a search for one subnet.
+        costs: where these have their values.
     """
 
-    def __init__(self, space: SearchSpace, config: Any, objectives: Objectives | None = None) -> None:
-        self.space, self.config, self.objectives = space, config, objectives
+    def __init__(
+        self, space: SearchSpace, config: Any, traded: Sequence[str] = (), costs: Costs = COSTS
+    ) -> None:
+        self.space, self.config, self.traded, self.costs = space, config, traded, costs
         self._generation = -1
         self._surrogate: Surrogate | None = None
         self._chosen: list[Architecture] = []
+        self._expected: dict[Architecture, float] = {}
         self._told = 0
 
     def chosen(
@@ -102,6 +109,7 @@ class Guidance:
             self._generation, self._surrogate = generation, None
             earlier = [entry for entry in ledger if entry.candidate.generation < generation]
             self._chosen = self._found(earlier, parents, breed)
+            self._expected = self._predicted(self._chosen)
         return None if self._surrogate is None else self._chosen
 
     def _found(
@@ -122,14 +130,31 @@ class Guidance:
             child = breed(chosen, rng)
             return None if child in known else child
 
-        pairs_of = architectures, accuracies
-        return promising(self._surrogate, pairs_of, parents, new, wish, rng, self.objectives)
+        evaluated = architectures, accuracies
+        objectives = self._objectives if self.traded else None
+        return promising(self._surrogate, evaluated, parents, new, wish, rng, objectives)
 
-    def expected(self, architecture: Architecture) -> float | None:
-        """The accuracy that the generation's model expects, in percent; None without a model."""
-        if self._surrogate is None:
-            return None
-        return float(self._surrogate.predict([architecture])[0][0])
+    def _objectives(self, architectures: Sequence[Architecture], accuracies: Array) -> Array:
+        model, costs = self.space.model, [self.costs[name] for name in self.traded]
+        rows = [
+            [*(cost.value(architecture, model) for cost in costs), -accuracy]
+            for architecture, accuracy in zip(architectures, accuracies)
+        ]
+        return numpy.array(rows, dtype=float)
+
+    def note(self, entry: Entry) -> None:
+        """Write beside a proposal what accuracy the generation's model expects of it, if there is a model."""
+        candidate = entry.candidate
+        if self._surrogate is not None and candidate.generation == self._generation:
+            architecture = candidate.architecture
+            if architecture not in self._expected:  # one at random
+                self._expected |= self._predicted([architecture])
+            entry.details[PREDICTED] = self._expected[architecture]
+
+    def _predicted(self, architectures: Sequence[Architecture]) -> dict[Architecture, float]:
+        if self._surrogate is None or not architectures:
+            return {}
+        return dict(zip(architectures, self._surrogate.predict(architectures)[0].tolist()))
 
     def forget(self, complete: int) -> None:
         """Begin anew with another ledger.

@@ -15,6 +15,7 @@ from enum import Enum
 from typing import Any
 
 from ..architecture import Architecture
+from ..errors import ConfigError
 
 
 class Status(Enum):
@@ -24,7 +25,6 @@ class Status(Enum):
     RUNNING = "is being evaluated"
     DONE = "has an accuracy"
     FAILED = "was given up: it has no rank and is nobody's parent"
-    STOPPED = "was stopped early, out of the best: it has no rank and is nobody's parent"
 
     @property
     def answered(self) -> bool:
@@ -118,14 +118,9 @@ class Ledger:
         return self._counts[Status.FAILED]
 
     @property
-    def stopped(self) -> int:
-        """Number of candidates that were stopped early."""
-        return self._counts[Status.STOPPED]
-
-    @property
     def answered(self) -> int:
         """Number of candidates that nothing more is expected of."""
-        return self.told + self.failed + self.stopped
+        return self.told + self.failed
 
     def ranking(self) -> list[tuple[Candidate, float]]:
         """All candidates with an accuracy, of all generations, best first; equal ones in the order of
@@ -184,17 +179,6 @@ class Ledger:
         """Give a candidate up; raises as `tell`."""
         return self._move(self._unanswered(number), Status.FAILED)
 
-    def stop(self, number: int, details: Mapping[str, Any] | None = None) -> Entry:
-        """Say that a candidate is out of the best, without its accuracy; raises as `tell`.
-
-        Args:
-            number: number of the candidate.
-            details: what was measured until it was stopped.
-        """
-        entry = self._unanswered(number)
-        entry.details = dict(details or {})
-        return self._move(entry, Status.STOPPED)
-
     def _unanswered(self, number: int) -> Entry:
         entry = self[number]
         if entry.status.answered:
@@ -218,22 +202,29 @@ class Ledger:
                 "architecture": entry.candidate.architecture.to_dict(),
                 "accuracy": entry.accuracy,
                 "failed": entry.status is Status.FAILED,
-                "stopped": entry.status is Status.STOPPED,
             }
             for entry in self._entries
         ]
 
     @classmethod
     def from_state(cls, state: Sequence[Mapping[str, Any]]) -> Ledger:
-        """The ledger that `state` was taken of."""
+        """The ledger that `state` was taken of.
+
+        Raises:
+            ConfigError: an earlier version has stopped a candidate early, so it has no accuracy to rank by.
+        """
         ledger = cls()
         for values in state:
+            if values.get("stopped"):
+                raise ConfigError(
+                    f"candidate {len(ledger)} was stopped early by --racing, which this version does not "
+                    "have, so it has no rank; finish the search with the version that began it, or begin a "
+                    "new one."
+                )
             architecture = Architecture.from_dict(values["architecture"])
             number = ledger.add(values["generation"], architecture, values["origin"]).number
             if values["accuracy"] is not None:
                 ledger.tell(number, values["accuracy"])
             elif values.get("failed", False):
                 ledger.fail(number)
-            elif values.get("stopped", False):
-                ledger.stop(number)
         return ledger

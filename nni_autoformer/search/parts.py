@@ -14,7 +14,6 @@ from ..devices import AUTOCAST
 from ..model import AutoFormer
 from .accuracy import are_finite, named_right
 from .batch_size import Batches
-from .racing import Racing, balanced_order
 from .shared_forward import SharedForward, Slices
 
 if TYPE_CHECKING:
@@ -33,20 +32,12 @@ class PartEvaluator:
     Args:
         supernet: a trained supernet; is moved to the evaluator's device and set to evaluation mode.
         evaluator: the images, and where and how to compute.
-        racing: how candidates are raced: then the images are taken in an order in which every beginning has
-            each class in proportion. None for the order that they have.
-        seed: what that order depends on, beside the classes.
     """
 
-    def __init__(
-        self, supernet: AutoFormer, evaluator: SubnetEvaluator, racing: Racing | None = None, seed: int = 0
-    ) -> None:
+    def __init__(self, supernet: AutoFormer, evaluator: SubnetEvaluator) -> None:
         self.evaluator = evaluator
         self._slices = Slices(supernet.to(evaluator.device).eval())
-        images, space = evaluator.images, supernet.space
-        self._order = (
-            None if racing is None else torch.from_numpy(balanced_order(images.targets.numpy(), seed))
-        )
+        space = supernet.space
         self._batches = Batches.of(
             evaluator.batch_size, space.architecture("largest"), space.model, evaluator.device
         )
@@ -82,9 +73,8 @@ class PartEvaluator:
         marks = torch.zeros(3, len(architectures), stop - start, dtype=torch.bool, device=device)
 
         def step(first: int, end: int) -> None:
-            chosen = slice(first, end) if self._order is None else self._order[first:end]
-            batch = images.images[chosen].to(device, non_blocking=True)
-            targets = images.targets[chosen].to(device, non_blocking=True)
+            batch = images.images[first:end].to(device, non_blocking=True)
+            targets = images.targets[first:end].to(device, non_blocking=True)
             for number, logits in subnets.logits(normalise(batch, evaluator.mean, evaluator.std)):
                 named = named_right(logits, targets)
                 part = marks[:, number, first - start : end - start]

@@ -23,8 +23,8 @@ FEWEST = 4
 """Evaluated subnets that a model needs."""
 
 MOST_TUNED, MOST_FITTED = 300, 1500
-"""Evaluated subnets that the hyperparameters, and that the model itself, are fitted to at most: the time grows
-with the third power.
+"""Evaluated subnets that the hyperparameters, and that the model itself, are fitted to at most: the time
+grows with the third power.
 """
 
 DIGITS = 5
@@ -37,7 +37,7 @@ SCALES = tuple(2.0**k for k in range(-1, 7))
 AMPLITUDES = tuple(4.0**k for k in range(-1, 4))
 NOISES = tuple(10.0 ** (k / 2) for k in range(-8, 1))
 SWEEPS = 3
-"""Values of the hyperparameters, for features and accuracies of variance 1, and how often each is looked at."""
+"""Values of the hyperparameters for features and accuracies of variance 1, and how often each is tried."""
 
 
 def features(architectures: Sequence[Architecture], space: SearchSpace) -> Array:
@@ -177,7 +177,7 @@ def _on_the_grid(objective: Callable[..., float], start: Array, bounds: Any) -> 
     return best, lowest
 
 
-def _spread(values: Array, most: int) -> Array:
+def _spread(values: Array, most: int) -> Any:
     """Positions of up to so many values: half of them the highest, the others evenly from the rest."""
     if len(values) <= most:
         return numpy.arange(len(values))
