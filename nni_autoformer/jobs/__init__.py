@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..search.evaluation import Evaluation
     from ..training.upkeep import Upkeep
     from .evaluate import Tested, test
+    from .pick_subnet import Picked, pick
     from .sample_subnets import Sampled, sample
     from .search_supernet import Engine, search
     from .searched import Ranked, Searched
@@ -33,6 +34,7 @@ _HOMES = {
     "Engine": "search_supernet",
     "Evaluation": ".search.evaluation",
     "Loading": ".data.data_set",
+    "Picked": "pick_subnet",
     "Ranked": "searched",
     "Sampled": "sample_subnets",
     "Searched": "searched",
@@ -42,6 +44,7 @@ _HOMES = {
     "Upkeep": ".training.upkeep",
     "demo": "whole_job",
     "finetune": "train_subnet",
+    "pick": "pick_subnet",
     "retrain": "train_subnet",
     "sample": "sample_subnets",
     "search": "search_supernet",
@@ -55,6 +58,7 @@ __all__ = [
     "Engine",
     "Evaluation",
     "Loading",
+    "Picked",
     "Ranked",
     "Sampled",
     "Searched",
@@ -64,6 +68,7 @@ __all__ = [
     "Upkeep",
     "demo",
     "finetune",
+    "pick",
     "retrain",
     "sample",
     "search",

@@ -17,9 +17,10 @@ from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..space import SearchSpace
 from .generational import GenerationalSearch
-from .ledger import Candidate
+from .ledger import Candidate, Ledger
 from .limits import Limits
 from .operators import crossed, mutated
+from .pareto import pareto_setting
 from .searcher import Answer
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ class EvolutionConfig:
 
     Parents, mutations and crossovers that are not given are as large a part of another `population_size` as
     of the published 50; where only one of the last two is given, the other takes no more than it leaves.
+    With `pareto` the parents are as many as the population, as in NSGA-II.
     The published names of the two probabilities are m_prob and s_prob.
 
     Raises:
@@ -55,7 +57,8 @@ class EvolutionConfig:
     )
     num_parents: int = setting(
         None,
-        "best candidates so far, which mutate and cross (default a fifth of the population: 10 of 50)",
+        "best candidates so far, which mutate and cross (default a fifth of the population: 10 of 50; with "
+        "--pareto as many as the population)",
         at_least(1),
         GROUP,
         "N",
@@ -78,6 +81,7 @@ class EvolutionConfig:
         0.4, "probability that a mutation redraws the depth, and the embedding size", SHARE, GROUP, "P"
     )
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    pareto: str | None = pareto_setting(GROUP)
     surrogate: bool = setting(
         False,
         "from the second generation on, breed children in numbers and evaluate those that a Gaussian process "
@@ -111,7 +115,8 @@ class EvolutionConfig:
         size = self.population_size if type(self.population_size) is int else PUBLISHED_POPULATION
         counts = {}
         if self.num_parents is None:
-            counts["num_parents"] = max(1, size * PUBLISHED_PARENTS // PUBLISHED_POPULATION)
+            parents = size if self.pareto else size * PUBLISHED_PARENTS // PUBLISHED_POPULATION
+            counts["num_parents"] = max(1, parents)
         children = size * PUBLISHED_CHILDREN // PUBLISHED_POPULATION
         pair = ("num_mutations", "num_crossovers")
         for name, other in (pair, pair[::-1]):
@@ -156,13 +161,34 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
         costs: Costs = COSTS,
     ) -> None:
         super().__init__(space, limits, config, costs)
+        self._parents: tuple[Ledger, int, list[Architecture]] = (self.ledger, -1, [])
         self._guidance = _guidance_of(self)
 
     def parents(self) -> list[Architecture]:
-        """Those that mutate and cross in this generation: the best of complete ones, best first."""
-        # which answers of this generation are in depends on how many are evaluated at once
-        earlier = [c.architecture for c, _ in self.ledger.ranking() if c.generation < self._generation]
-        return earlier[: self.config.num_parents]
+        """Those that mutate and cross in this generation, best first: the best of complete ones, or with
+        traded costs those of them that survive (NSGA-II's environmental selection).
+        """
+        ledger, generation, parents = self._parents
+        if ledger is not self.ledger or generation != self._generation:
+            # which answers of this generation are in depends on how many are evaluated at once
+            earlier = [c for c, _ in self.ledger.ranking() if c.generation < self._generation]
+            if self.traded:
+                earlier = self._in_order_of_survival(earlier)
+            parents = [candidate.architecture for candidate in earlier[: self.config.num_parents]]
+            self._parents = (self.ledger, self._generation, parents)
+        return parents
+
+    def _in_order_of_survival(self, ranked: list[Candidate]) -> list[Candidate]:
+        from .trade import objectives, surviving  # with NumPy, which the command line does without
+
+        entries = [self.ledger[candidate.number] for candidate in ranked]
+        return [ranked[place] for place in surviving(objectives(entries, self))]
+
+    def _parent(self, parents: list[Architecture], rng: random.Random) -> Architecture:
+        """One of them; with traded costs the better one of two (NSGA-II's binary tournament)."""
+        if not self.traded:
+            return rng.choice(parents)
+        return parents[min(rng.randrange(len(parents)), rng.randrange(len(parents)))]
 
     def ask(self) -> Candidate | Answer:
         """The next candidate, or that there is none, see `GenerationalSearch.ask`."""
@@ -213,6 +239,9 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
 
     def _child(self, origin: str, parents: list[Architecture], rng: random.Random) -> Architecture | None:
         if origin == "crossover":
+            return crossed(self._parent(parents, rng), self._parent(parents, rng), rng)
+        parent, config = self._parent(parents, rng), self.config
+        return mutated(parent, self.space, config.gene_probability, config.size_probability, rng)
             return crossed(rng.choice(parents), rng.choice(parents), rng)
         config = self.config
         return mutated(rng.choice(parents), self.space, config.gene_probability, config.size_probability, rng)
@@ -223,4 +252,4 @@ def _guidance_of(evolution: Evolution) -> Guidance | None:
         return None
     from .guidance import Guidance  # with NumPy, which the command line does without
 
-    return Guidance(evolution.space, evolution.config, getattr(evolution, "traded", ()), evolution.costs)
+    return Guidance(evolution.space, evolution.config, evolution.traded, evolution.costs)

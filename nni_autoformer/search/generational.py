@@ -21,6 +21,7 @@ from ..randomness import generator
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger, Status
 from .limits import Limits
+from .pareto import require_traded
 from .searcher import Answer
 
 RANDOM_DRAWS = 10_000
@@ -44,6 +45,10 @@ class Pace(Protocol):
     def seed(self) -> int:
         """Random seed of every proposal."""
 
+    @property
+    def pareto(self) -> str | None:
+        """Names of the costs that accuracy is traded against, see `trade.pareto_setting`."""
+
 
 Config = TypeVar("Config", bound=Pace)
 
@@ -60,9 +65,10 @@ class GenerationalSearch(ABC, Generic[Config]):
     Attributes:
         algorithm: name of the algorithm.
         configuration: class of its configuration.
+        traded: names of the costs that accuracy is traded against; empty for a search for one subnet.
 
     Raises:
-        ConfigError: no subnet of the space meets the limits.
+        ConfigError: no subnet of the space meets the limits, or a cost that is traded has no table.
     """
 
     algorithm: ClassVar[str]
@@ -71,6 +77,7 @@ class GenerationalSearch(ABC, Generic[Config]):
     def __init__(self, space: SearchSpace, limits: Limits, config: Config, costs: Costs = COSTS) -> None:
         limits.require_feasible(space, costs)
         self.space, self.limits, self.config, self.costs = space, limits, config, costs
+        self.traded = require_traded(config.pareto, costs)
         self.ledger = Ledger()
         self._generation = 0
         self._closed = False  # the generation has all of its candidates
