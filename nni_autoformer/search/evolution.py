@@ -242,9 +242,6 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
             return crossed(self._parent(parents, rng), self._parent(parents, rng), rng)
         parent, config = self._parent(parents, rng), self.config
         return mutated(parent, self.space, config.gene_probability, config.size_probability, rng)
-            return crossed(rng.choice(parents), rng.choice(parents), rng)
-        config = self.config
-        return mutated(rng.choice(parents), self.space, config.gene_probability, config.size_probability, rng)
 
 
 def _guidance_of(evolution: Evolution) -> Guidance | None:
