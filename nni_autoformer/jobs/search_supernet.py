@@ -172,7 +172,8 @@ def search(
             run = Search(opened, images, source, searcher, here, engine, report, ranks)
             reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
             inputs = [path, data.folder, selection, latency_table, *files_among([space])]
-            return run, RunFolder(place, "search", config, reads, inputs)
+            defaults = {searcher.algorithm: asdict(type(algorithm)())}
+            return run, RunFolder(place, "search", config, reads, inputs, defaults)
 
         run, folder = ranks.agree(prepared, one_first=True)
         found: list[Searched] = []
@@ -220,8 +221,10 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 def _metric(searcher: Searcher) -> dict[str, float]:
     ledger = searcher.ledger
     candidate, accuracy = ledger.best()
+    loss = ledger[candidate.number].loss
+    known = {} if loss is None else {"loss": loss}
     costs = measured_costs(candidate.architecture, searcher.space.model, searcher.costs)
-    return {"default": accuracy, **costs, "candidates": ledger.told}
+    return {"default": accuracy, **known, **costs, "candidates": ledger.told}
 
 
 class Search:
