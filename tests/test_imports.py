@@ -20,6 +20,7 @@ def loaded_after(statement):
         "import nni_autoformer",
         "import nni_autoformer.space",
         "import nni_autoformer.complexity",
+        "import nni_autoformer.latency_table",
         "import nni_autoformer.search.evolution",
         "import nni_autoformer.training.recipe",
         "from nni_autoformer import SearchSpace, Evolution, Limits; "

@@ -9,7 +9,8 @@ PACKAGE = Path(__file__).parents[1] / "nni_autoformer"
 
 ROOMS = (
     ("errors", "files", "randomness", "lazy", "devices", "config", "bars"),
-    ("architecture", "space", "published_yaml", "complexity"),
+    ("architecture", "space", "published_yaml", "complexity", "memory", "costs")
+    + ("latency_values", "latency_file", "latency_table"),
     ("nn",),
     ("model",),
     ("checkpoints",),
@@ -18,6 +19,7 @@ ROOMS = (
     ("training",),
     ("search",),
     ("registry", "export"),
+    ("latency",),
     ("report",),
     ("jobs",),
     ("cli",),

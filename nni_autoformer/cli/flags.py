@@ -7,8 +7,8 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..complexity import COSTS
 from ..config import Setting, settings_of
+from ..costs import KNOWN
 from ..search.limits import LIMITS, Limits
 
 Configuration = TypeVar("Configuration")
@@ -130,7 +130,7 @@ def given(configuration: type, arguments: argparse.Namespace) -> dict[str, Any]:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """What a subnet may cost, from the table of costs."""
     group = parser.add_argument_group("limits (inclusive)")
-    for name, cost in COSTS.items():
+    for name, cost in KNOWN.items():
         for side, word in (("min", "fewest"), ("max", "most")):
             group.add_argument(f"--{side}-{name}", type=float, metavar=cost.unit, help=f"{word} {cost.help}")
 
@@ -139,7 +139,7 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
     """The limits that were given.
 
     Raises:
-        ConfigError: a limit is NaN or infinite.
+        ConfigError: a limit is negative, NaN or infinite.
     """
     return Limits(**{name: getattr(arguments, name) for name in LIMITS})
 

@@ -9,6 +9,7 @@ import argparse
 from typing import Any
 
 from ..config import settings_of
+from ..costs import Deployment
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..jobs.search_supernet import Engine
@@ -35,6 +36,7 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_limits(parser)
+    flags.add_settings(parser, Deployment)
     _add_algorithms(parser)
     flags.add_settings(parser, Evaluation)
     flags.add_settings(parser, Engine)
@@ -77,6 +79,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.checkpoint,
         flags.configured(DataSet, arguments),
         limits=flags.limits_of(arguments),
+        deployment=flags.configured(Deployment, arguments),
         algorithm=algorithm_of(arguments),
         evaluation=flags.configured(Evaluation, arguments),
         engine=flags.configured(Engine, arguments),

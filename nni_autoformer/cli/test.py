@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import COSTS, cost_rows
+from ..costs import KNOWN, cost_rows
 from ..data.data_set import DataSet
 from ..report.summary import loss_row, table
 from ..search.evaluation import Evaluation
@@ -81,7 +81,7 @@ def tested_json(tested: Tested, checkpoint: Path) -> dict[str, Any]:
     ends their name.
     """
     costs = {
-        f"{name}_{COSTS[name].unit.lower()}": count / COSTS[name].scale
+        f"{name}_{KNOWN[name].unit.lower()}": count / KNOWN[name].scale
         for name, count in tested.costs.items()
     }
     return {

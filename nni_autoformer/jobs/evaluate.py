@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..costs import costs_of
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -55,7 +55,7 @@ class Tested:
     checksum: int | None = None
 
     @property
-    def costs(self) -> dict[str, int]:
+    def costs(self) -> dict[str, float]:
         """Counts of all costs of the subnet, by name."""
         return costs_of(self.architecture, self.space.model)
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
 from ..bars import Bar
-from ..complexity import COSTS
+from ..costs import Costs, Deployment, measured_costs
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -73,6 +73,7 @@ def sample(
     split: str = "selection",
     selection: str | None = None,
     limits: Limits = Limits(),
+    deployment: Deployment = Deployment(),
     evaluation: Evaluation = Evaluation(),
     space: SearchSpace | str | Path | None = None,
     use_ema: bool = False,
@@ -92,6 +93,7 @@ def sample(
         split: 'selection' for the images that a search compares subnets on, or 'test'.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         limits: what a subnet may cost.
+        deployment: how a subnet will run, which decides some of its costs.
         evaluation: where and how to evaluate.
         space: search space of a file that does not name its own.
         use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
@@ -119,6 +121,7 @@ def sample(
                 expected,
                 evaluation,
                 limits=limits,
+                deployment=deployment,
                 n=n,
                 seed=seed,
                 architectures=architectures,
@@ -150,6 +153,7 @@ class SampleJob:
         subnets: what is evaluated: the random ones, then those that the user named.
         evaluation: where and how to evaluate.
         limits: what a random subnet may cost.
+        costs: what is known of a subnet's costs.
         n: how many random subnets were asked for.
         config: what decides the result, see `RunFolder`.
     """
@@ -160,6 +164,7 @@ class SampleJob:
     subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
     limits: Limits
+    costs: Costs
     n: int
     config: dict[str, Any]
 
@@ -177,6 +182,7 @@ class SampleJob:
         evaluation: Evaluation,
         *,
         limits: Limits,
+        deployment: Deployment,
         n: int,
         seed: int,
         architectures: Sequence[str | Path],
@@ -189,7 +195,7 @@ class SampleJob:
             data: data set.
             expected: space that the user gave, if any.
             evaluation: where and how to evaluate.
-            limits, n, seed, architectures, use_ema: as for `sample`.
+            limits, deployment, n, seed, architectures, use_ema: as for `sample`.
 
         Raises:
             ConfigError: the checkpoint or the images are not as they should be.
@@ -198,16 +204,17 @@ class SampleJob:
         from ..search.random_subnets import SampledSubnet, draw_subnets
 
         evaluation.require_device()
+        costs = deployment.costs
         if expected is not None:
-            limits.require_feasible(expected)
+            limits.require_feasible(expected, costs)
         path = Path(images.checkpoint)
         checkpoint = Checkpoint(path, expected, use_ema=use_ema)
         checkpoint.require_supernet()
         header = checkpoint.header
         named = _named(architectures, checkpoint)
-        for sentence in limits.idle(header.space):
+        for sentence in limits.idle(header.space, costs):
             _logger.warning(sentence)
-        drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed)]
+        drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed, costs)]
         subnets = [
             SampledSubnet(number, architecture, name)
             for number, (name, architecture) in enumerate([*drawn, *named.items()])
@@ -222,11 +229,12 @@ class SampleJob:
             "n": n,
             "seed": seed,
             "limits": limits.to_dict(),
+            "deployment": asdict(deployment),
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
             **checkpoint.choice,
         }
-        return cls(checkpoint, images, source, subnets, evaluation, limits, n, config)
+        return cls(checkpoint, images, source, subnets, evaluation, limits, costs, n, config)
 
     def evaluate(self, output: Path, ranks: Ranks) -> None:
         """Evaluate what the folder has no answer for, each process its share.
@@ -238,7 +246,7 @@ class SampleJob:
         from .sample_folder import SampleFolder
 
         ranks.tell(self._plan())
-        folder = SampleFolder(output, self.subnets, self.header.space)
+        folder = SampleFolder(output, self.subnets, self.header.space, self.costs)
         answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
         left = [subnet for subnet in self.subnets if subnet.number not in answered]
         mine = left[ranks.rank :: ranks.world_size]
@@ -279,7 +287,7 @@ class SampleJob:
         from .sample_folder import SampleFolder
 
         found = self.found(output, sizes)
-        files = SampleFolder(output, self.subnets, self.header.space)
+        files = SampleFolder(output, self.subnets, self.header.space, self.costs)
         files.write(found.rows, found.best, found.front)
         with told_when_full(output / FIGURE_FILE):
             rows = with_accuracy(found.rows)
@@ -288,7 +296,10 @@ class SampleJob:
             write_text(output / SUMMARY_FILE, found.summary)
         if (trial := current_trial()) is not None:
             top = min(with_accuracy(found.rows), key=rank)
-            trial.report_final({"default": top["top1"], **{name: top[name] for name in ("loss", *COSTS)}})
+            architecture = Architecture.from_dict(top["architecture"])
+            costs = measured_costs(architecture, self.header.space.model, self.costs)
+            metric: dict[str, Any] = {"default": top["top1"], "loss": top.get("loss")}
+            trial.report_final(metric | costs)
 
     def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:
         """What the folder holds, and its tables."""
@@ -296,10 +307,11 @@ class SampleJob:
         from .sample_folder import SampleFolder
 
         space = self.header.space
-        files = SampleFolder(output, self.subnets, space)
+        files = SampleFolder(output, self.subnets, space, self.costs)
         rows = files.collect()
         best, front = files.tables(rows, sizes)
-        return Sampled(output, rows, best, front, sample_text(rows, best, front, space, self.n), fresh)
+        text = sample_text(rows, best, front, space, self.n, self.costs)
+        return Sampled(output, rows, best, front, text, fresh)
 
 
 def _named(words: Sequence[str | Path], checkpoint: Checkpoint) -> dict[str, Architecture]:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.header import OWN_KINDS
-from ..complexity import measured_costs
 from ..config import at_least, one_of, require_ranges, setting
+from ..costs import Deployment, measured_costs
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..experiment import current_trial
@@ -98,6 +98,7 @@ def search(
     output: str | Path,
     *,
     limits: Limits = Limits(),
+    deployment: Deployment = Deployment(),
     algorithm: EvolutionConfig | RandomConfig = EvolutionConfig(),
     evaluation: Evaluation = Evaluation(),
     engine: Engine = Engine(),
@@ -115,6 +116,7 @@ def search(
         data: images; a path means a folder of images, None the data that the supernet was trained on.
         output: folder of the run.
         limits: what a subnet may cost.
+        deployment: how the winner will run, which decides some of its costs.
         algorithm: how candidates are proposed: the configuration of a search algorithm.
         evaluation: where and how candidates are evaluated.
         engine: who runs the candidates.
@@ -144,19 +146,20 @@ def search(
             images = images_of(path, data, here, "selection", selection)
             expected = None if space is None else SearchSpace.load(space)
             if expected is not None:
-                limits.require_feasible(expected)
+                limits.require_feasible(expected, deployment.costs)
             if engine.engine == "nni":
                 require_host(place, engine.port)
             opened = Checkpoint(path, expected, use_ema=use_ema)
             opened.require_expected()
             header = opened.header
             source = images.of(header, open_splits(data, header.space.model.in_chans, ranks))
-            searcher = searcher_with(header.space, limits, algorithm)
+            searcher = searcher_with(header.space, limits, algorithm, deployment.costs)
             tell_setting(searcher)
             config = {
                 "checkpoint": str(real_path(path)),
                 "selection": digest(source.identifiers),
                 "limits": limits.to_dict(),
+                "deployment": asdict(deployment),
                 searcher.algorithm: asdict(algorithm),
                 "precision": evaluation.precision,
                 **opened.choice,
@@ -216,7 +219,7 @@ def _metric(searcher: Searcher) -> dict[str, float]:
     candidate, accuracy = ledger.best()
     loss = ledger[candidate.number].loss
     known = {} if loss is None else {"loss": loss}
-    costs = measured_costs(candidate.architecture, searcher.space.model)
+    costs = measured_costs(candidate.architecture, searcher.space.model, searcher.costs)
     return {"default": accuracy, **known, **costs, "candidates": ledger.told}
 
 

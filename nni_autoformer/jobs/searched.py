@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..costs import costs_of
 from ..files import told_when_full
 from ..search.folder import SearchFolder
 from ..search.searcher import Searcher
@@ -31,7 +31,7 @@ class Ranked:
     number: int
     architecture: Architecture
     accuracy: float
-    costs: dict[str, int]
+    costs: dict[str, float]
     loss: float | None = None
 
 
@@ -59,13 +59,13 @@ class Searched:
     @property
     def ranking(self) -> list[Ranked]:
         """All evaluated subnets, best first."""
-        model, ledger = self.searcher.space.model, self.searcher.ledger
+        model, ledger, costs = self.searcher.space.model, self.searcher.ledger, self.searcher.costs
         return [
             Ranked(
                 candidate.number,
                 candidate.architecture,
                 accuracy,
-                costs_of(candidate.architecture, model),
+                costs_of(candidate.architecture, model, costs),
                 ledger[candidate.number].loss,
             )
             for candidate, accuracy in ledger.ranking()

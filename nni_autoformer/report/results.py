@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from ..architecture import Architecture
-from ..complexity import COSTS
+from ..costs import KNOWN
 from ..errors import ConfigError
 from ..files import parse_json, read_json, read_text, real_path
 
@@ -30,7 +30,7 @@ TIMM_COLUMNS: dict[str, dict[str, float]] = {
 COLUMNS: dict[str, dict[str, float]] = {
     **{
         name: {name: 1, f"{name}_{cost.unit.lower()}": cost.scale, **TIMM_COLUMNS.get(name, {})}
-        for name, cost in COSTS.items()
+        for name, cost in KNOWN.items()
     },
     "top1": {"top1": 1, "accuracy": 1},
 }
@@ -48,7 +48,7 @@ class Result:
 
     Attributes:
         top1: accuracy in percent.
-        costs: counts of the network by the names in `complexity.COSTS`, where they are known.
+        costs: counts of the network by the names in `costs.KNOWN`, where they are known.
         name: name of the network; empty for one of many subnets.
         family: networks of one family are joined by a line.
         given: the user asked for this one by name.
@@ -117,9 +117,9 @@ def read_series(word: str) -> Series:
     file.
 
     A file has one row per network with the keys `params` (a count; in millions `params_m`), `macs` (a count;
-    in billions `macs_g`), `top1` in percent (or `accuracy`), and where wanted `name` (or `model`) and
-    `family`; timm's `param_count`, `gmacs` and `infer_gmacs` are known too. Lines of a .csv file that begin
-    with a # are remarks.
+    in billions `macs_g`), `memory` (bytes; in megabytes `memory_mb`), `latency` (milliseconds), `top1` in
+    percent (or `accuracy`), and where wanted `name` (or `model`) and `family`; timm's `param_count`, `gmacs`
+    and `infer_gmacs` are known too. Lines of a .csv file that begin with a # are remarks.
 
     Args:
         word: the path, or LABEL=PATH.
@@ -233,7 +233,7 @@ def _result(row: Mapping[str, Any], where: str, kind: str, winner: Mapping[str, 
         raise ConfigError(f"{where}: top1 is {top1:g}; it should be in percent, from 0 to 100.")
     given = row.get("origin") == "given"
     name = str(row.get("name") or row.get("model") or "") if kind == "table" or given else ""
-    numbers = {key: _number(row, key, where) for key in COSTS}
+    numbers = {key: _number(row, key, where) for key in KNOWN}
     costs = {key: number for key, number in numbers.items() if number is not None}
     loss = row.get("loss") if kind != "table" else None
     return Result(
@@ -258,14 +258,18 @@ def _number(row: Mapping[str, Any], key: str, where: str) -> float | None:
             number = float("nan")
         if isinstance(value, bool) or not abs(number) < float("inf"):
             raise ConfigError(f"{where}: {name} is {value!r}; it should be a number.")
-        if unit == 1 and key in COSTS and number < LEAST_COUNT:
-            unit_name = COSTS[key].unit
+        if unit == 1 and _is_count(key) and number < LEAST_COUNT:
+            unit_name = KNOWN[key].unit
             raise ConfigError(
                 f"{where}: {name} is {value}; it should be a count. Give numbers in {unit_name} under "
                 f"{key}_{unit_name.lower()}."
             )
         return number
     return None
+
+
+def _is_count(key: str) -> bool:
+    return key in KNOWN and KNOWN[key].scale > 1
 
 
 # Writing

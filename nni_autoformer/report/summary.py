@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..complexity import COSTS, cost_rows
+from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
 from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
@@ -47,7 +47,7 @@ def search_rows(searcher: Searcher) -> list[tuple[str, str]]:
         ("candidates evaluated", f"{ledger.told:,}"),
         *failed,
         ("best architecture", str(architecture)),
-        *cost_rows(architecture, model),
+        *cost_rows(architecture, model, searcher.costs),
         ("top-1 on the selection images", f"{accuracy:.2f} %"),
         *loss_row(ledger[candidate.number].loss, " on the selection images"),
     ]
@@ -67,7 +67,12 @@ Row = Mapping[str, Any]
 
 
 def sample_text(
-    rows: Sequence[Row], best: Sequence[Row], front: Sequence[Row], space: SearchSpace, n: int
+    rows: Sequence[Row],
+    best: Sequence[Row],
+    front: Sequence[Row],
+    space: SearchSpace,
+    n: int,
+    costs: Costs = COSTS,
 ) -> str:
     """What a sample found.
 
@@ -77,6 +82,7 @@ def sample_text(
         front: the rows of the Pareto front.
         space: search space of the subnets.
         n: how many random ones were asked for.
+        costs: what is known of a subnet's costs.
     """
     drawn = sum(row["origin"] == "random" for row in rows)
     failed = [row for row in rows if row.get("failed")]
@@ -103,13 +109,13 @@ def sample_text(
             f"{entry['subnets']:,}",
             f"{entry['mean']:.2f}",
             f"{entry['std']:.2f}",
-            *_short(entry["best"]),
+            *_short(entry["best"], costs),
         )
         for entry in best
     ]
-    costs = [cost.title for cost in COSTS.values()]
-    head = ("parameters (M)", "subnets", "mean %", "std %", "best %", *costs, "number")
-    fronts = [(row["name"] or "random", *_short(row)) for row in front]
+    titles = [cost.title for cost in costs.values()]
+    head = ("parameters (M)", "subnets", "mean %", "std %", "best %", *titles, "number")
+    fronts = [(row["name"] or "random", *_short(row, costs)) for row in front]
     return (
         f"{table(lines)}\n{grid(head, sizes)}\n{grid(('Pareto front', *head[4:]), fronts)}\n"
         "The architecture of each number is in architectures/NUMBER.yaml.\n"
@@ -132,6 +138,6 @@ def _standing_row(rows: Sequence[Row], row: Row) -> tuple[str, str]:
     )
 
 
-def _short(row: Row) -> tuple[str, ...]:
-    costs = [cost.told(row[name]) for name, cost in COSTS.items()]
-    return f"{row['top1']:.2f}", *costs, str(row["number"])
+def _short(row: Row, costs: Costs) -> tuple[str, ...]:
+    told = [cost.told(row[name]) for name, cost in costs.items()]
+    return f"{row['top1']:.2f}", *told, str(row["number"])

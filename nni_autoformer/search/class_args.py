@@ -66,8 +66,8 @@ class ClassArgs:
         names = {name: given.pop(name, None) for name in ("space", "checkpoint", "output")}
         limits = {name: given.pop(name) for name in LIMITS if name in given}
         for name, value in limits.items():
-            if value is not None and not _is_finite(value):
-                raise _wrong(name, value, "a finite number")
+            if value is not None and not (_is_finite(value) and value >= 0):
+                raise _wrong(name, value, "a finite number, 0 or more")
         settings = _settings(algorithm, given)
         return cls(**names, retries=retries, algorithm=algorithm, limits=limits, settings=settings)
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..architecture import Architecture
-from ..complexity import COSTS
 from ..config import shown
+from ..costs import KNOWN
 from ..errors import ConfigError
 from .folder import IMAGES_CHECKSUM, SearchFolder
 from .ledger import Candidate, Entry, Ledger, Status
@@ -193,7 +193,7 @@ class SearchDriver:
         )
 
 
-OF_THE_ARCHITECTURE = {f"{cost.name} ({cost.unit})" for cost in COSTS.values()}
+OF_THE_ARCHITECTURE = {f"{cost.name} ({cost.unit})" for cost in KNOWN.values()}
 """What a trial reports for the web UI, see `measured_costs`, and what is known without it."""
 
 

@@ -12,6 +12,7 @@ from typing import ClassVar
 
 from ..architecture import Architecture
 from ..config import SHARE, at_least, require_ranges, setting
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..space import SearchSpace
 from .generational import GenerationalSearch
@@ -119,6 +120,7 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs.
+        costs: what is known of a subnet's costs.
 
     Raises:
         ConfigError: no subnet of the space meets the limits.
@@ -128,9 +130,13 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
     configuration: ClassVar[type] = EvolutionConfig
 
     def __init__(
-        self, space: SearchSpace, limits: Limits = Limits(), config: EvolutionConfig = EvolutionConfig()
+        self,
+        space: SearchSpace,
+        limits: Limits = Limits(),
+        config: EvolutionConfig = EvolutionConfig(),
+        costs: Costs = COSTS,
     ) -> None:
-        super().__init__(space, limits, config)
+        super().__init__(space, limits, config, costs)
 
     def parents(self) -> list[Architecture]:
         """Those that mutate and cross in this generation: the best of complete ones, best first."""

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..complexity import cost_rows, costs_of
+from ..costs import cost_rows, costs_of
 from ..errors import ConfigError
 from ..files import append_line, told_when_full, write_text
 from .ledger import Entry, Status
@@ -127,7 +127,8 @@ class SearchFolder:
         ledger, space = self.searcher.ledger, self.searcher.space
         candidate, accuracy = ledger.best()
         costs = ", ".join(
-            f"{count} {title}" for title, count in cost_rows(candidate.architecture, space.model)
+            f"{count} {title}"
+            for title, count in cost_rows(candidate.architecture, space.model, self.searcher.costs)
         )
         comment = (
             f"Best of {ledger.told} candidates in the space '{space.name}': "
@@ -138,13 +139,13 @@ class SearchFolder:
             candidate.architecture.to_yaml(self.folder / BEST_FILE, comment, space.model.to_dict())
 
     def _row(self, entry: Entry) -> dict[str, Any]:
-        candidate = entry.candidate
+        candidate, searcher = entry.candidate, self.searcher
         row = {
             "number": candidate.number,
             "generation": candidate.generation,
             "origin": candidate.origin,
             "architecture": candidate.architecture.to_dict(),
-            **costs_of(candidate.architecture, self.searcher.space.model),
+            **costs_of(candidate.architecture, searcher.space.model, searcher.costs),
             "accuracy": entry.accuracy,
             **entry.details,
         }

@@ -14,8 +14,8 @@ from dataclasses import asdict
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
-from ..complexity import COSTS, Cost
 from ..config import shown
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -60,6 +60,7 @@ class GenerationalSearch(ABC, Generic[Config]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs; a dataclass.
+        costs: what is known of a subnet's costs.
 
     Attributes:
         algorithm: name of the algorithm.
@@ -72,9 +73,9 @@ class GenerationalSearch(ABC, Generic[Config]):
     algorithm: ClassVar[str]
     configuration: ClassVar[type]
 
-    def __init__(self, space: SearchSpace, limits: Limits, config: Config) -> None:
-        limits.require_feasible(space)
-        self.space, self.limits, self.config = space, limits, config
+    def __init__(self, space: SearchSpace, limits: Limits, config: Config, costs: Costs = COSTS) -> None:
+        limits.require_feasible(space, costs)
+        self.space, self.limits, self.config, self.costs = space, limits, config, costs
         self.ledger = Ledger(self._ranking())
         self._generation = 0
         self._closed = False  # the generation has all of its candidates
@@ -135,7 +136,7 @@ class GenerationalSearch(ABC, Generic[Config]):
 
     def _ranking(self) -> Ranking:
         """The order of the candidates; equally good ones by what the search limits, or else by parameters."""
-        limited: list[Cost] = [COSTS[name] for name, ends in self.limits.items() if ends != (None, None)]
+        limited = [cost for name, cost in self.costs.items() if name in self.limits.given]
         return Ranking(self.config.rank_by, limited or [COSTS["params"]], self.space.model)
 
     # Answers, as the ledger has them
@@ -191,7 +192,7 @@ class GenerationalSearch(ABC, Generic[Config]):
         return (
             architecture is not None
             and architecture not in self.ledger
-            and self.limits.allows(architecture, self.space.model)
+            and self.limits.allows(architecture, self.space.model, self.costs)
         )
 
     def _first_new(self, draw: Draw, rng: random.Random, attempts: int) -> Architecture | None:

@@ -11,6 +11,7 @@ from typing import ClassVar
 
 from ..architecture import Architecture
 from ..config import at_least, require_ranges, setting
+from ..costs import COSTS, Costs
 from ..space import SearchSpace
 from .generational import GenerationalSearch
 from .limits import Limits
@@ -43,6 +44,7 @@ class RandomSearch(GenerationalSearch[RandomConfig]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how many subnets are drawn.
+        costs: what is known of a subnet's costs.
 
     Raises:
         ConfigError: no subnet of the space meets the limits.
@@ -52,9 +54,13 @@ class RandomSearch(GenerationalSearch[RandomConfig]):
     configuration: ClassVar[type] = RandomConfig
 
     def __init__(
-        self, space: SearchSpace, limits: Limits = Limits(), config: RandomConfig = RandomConfig()
+        self,
+        space: SearchSpace,
+        limits: Limits = Limits(),
+        config: RandomConfig = RandomConfig(),
+        costs: Costs = COSTS,
     ) -> None:
-        super().__init__(space, limits, config)
+        super().__init__(space, limits, config, costs)
 
     def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
         return self._random(rng), "random"

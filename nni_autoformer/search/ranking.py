@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import Cost
 from ..config import one_of, setting
+from ..costs import Cost
 from ..space import ModelConfig
 
 if TYPE_CHECKING:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Protocol
 
+from ..costs import Costs
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger
 from .limits import Limits
@@ -33,6 +34,10 @@ class Searcher(Protocol):
     @property
     def limits(self) -> Limits:
         """What a subnet may cost."""
+
+    @property
+    def costs(self) -> Costs:
+        """What is known of a subnet's costs; the limited ones are among them."""
 
     @property
     def ledger(self) -> Ledger:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..architecture import Architecture
 from ..bars import Bar
 from ..checkpoints import Checkpoint
-from ..complexity import measured_costs
+from ..costs import COSTS, Costs, measured_costs
 from ..devices import pick_device
 from ..space import ModelConfig, SearchSpace
 from ..training.ranks import Ranks
@@ -42,6 +42,7 @@ def evaluate_subnet(
     progress: bool = False,
     checkpoint: Checkpoint | None = None,
     ranks: Ranks = Ranks(),
+    costs: Costs = COSTS,
 ) -> dict[str, Any]:
     """Evaluate one subnet of a checkpoint.
 
@@ -56,10 +57,11 @@ def evaluate_subnet(
         progress: show progress bars.
         checkpoint: the checkpoint, where the caller has opened it already.
         ranks: this process among those that share the images.
+        costs: which costs are reported.
 
     Returns:
         On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', 'loss',
-        which is the mean cross-entropy, the costs, 'params (M)' and 'macs (G)', and of one process
+        which is the mean cross-entropy, the costs, such as 'params (M)', and of one process
         'images_checksum', by which a search knows that its trials see the same images.
 
     Raises:
@@ -100,7 +102,7 @@ def evaluate_subnet(
         counts = sum(ranks.gathered(ranks.agree(evaluated)), Counts())
     accuracy = ranks.agree(lambda: counts.accuracy(precision))
     checksum = None if several else decoded.checksum()
-    return trial_metric(accuracy, architecture, header.space.model, checksum)
+    return trial_metric(accuracy, architecture, header.space.model, checksum, costs)
 
 
 def _share(
@@ -115,10 +117,14 @@ def _share(
 
 
 def trial_metric(
-    accuracy: Accuracy, architecture: Architecture, model: ModelConfig, checksum: int | None
+    accuracy: Accuracy,
+    architecture: Architecture,
+    model: ModelConfig,
+    checksum: int | None,
+    costs: Costs = COSTS,
 ) -> dict[str, Any]:
     """What a trial reports of a subnet; NNI charts the value under 'default'."""
     values = asdict(accuracy)
     metric = {"default": values.pop("top1"), **values}
     images = {} if checksum is None else {IMAGES_CHECKSUM: checksum}
-    return metric | measured_costs(architecture, model) | images
+    return metric | measured_costs(architecture, model, costs) | images

@@ -10,7 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nni_autoformer import Architecture, ConfigError, SearchSpace
-from nni_autoformer.complexity import COSTS, macs, params
+from nni_autoformer.complexity import macs, params
+from nni_autoformer.costs import COSTS
 from nni_autoformer.search.evolution import Answer, Candidate, Evolution, EvolutionConfig, Limits
 
 DIGITS = SearchSpace.load("digits")

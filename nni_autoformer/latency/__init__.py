@@ -1,0 +1,1 @@
+"""Measures a network's latency, of its parts and of whole subnets."""
