@@ -137,9 +137,7 @@ class Pool:
         """
         right, losses = self.held_out.named[0][:, chosen], self.held_out.losses[:, chosen]
         ranking = Ranking(rank_by or "top1", [COSTS["params"]], self.model)
-        ledger = (
-            Ledger(ranking) if rank_by else Ledger(lambda entry: (-entry.accuracy, entry.candidate.number))
-        )
+        ledger = Ledger(ranking if rank_by else lambda entry: (-entry.accuracy, entry.candidate.number))
         for number, architecture in enumerate(self.architectures):
             ledger.add(0, architecture, "random")
             loss = round(float(losses[number].mean(dtype=np.float64)), 6)
@@ -159,12 +157,13 @@ def table(study: Study, pool: Pool) -> Iterator[str]:
     accuracies = 100 * pool.test.named[0].mean(axis=1)
     sizes = [COSTS["params"].value(entry, pool.model) / 1e6 for entry in pool.architectures]
     biggest = int(np.argmax(sizes))
+    error = math.sqrt(accuracies.max() * (100 - accuracies.max()) / tested)
     yield (
-        f"{study.name}: {len(sizes)} random subnets of at most {study.limit:g} M parameters, {SEARCHES} searches on "
-        f"random parts of {images} held-out images; top-1 on {tested:,} test images in percent. In the pool: mean "
-        f"{accuracies.mean():.2f}, best {accuracies.max():.2f}, the biggest ({sizes[biggest]:.3f} M) "
-        f"{accuracies[biggest]:.2f}; the standard error of one accuracy is "
-        f"{math.sqrt(accuracies.max() * (100 - accuracies.max()) / tested):.2f}.\n"
+        f"{study.name}: {len(sizes)} random subnets of at most {study.limit:g} M parameters, {SEARCHES} "
+        f"searches on random parts of {images:,} held-out images; top-1 on {tested:,} test images in "
+        f"percent. In the pool: mean {accuracies.mean():.2f}, best {accuracies.max():.2f}, the biggest "
+        f"({sizes[biggest]:.3f} M) {accuracies[biggest]:.2f}; the standard error of one accuracy is "
+        f"{error:.2f}.\n"
     )
     yield (
         "| images of a search | equally accurate at the top | order | winner's top-1: mean | spread | "
@@ -184,11 +183,18 @@ def table(study: Study, pool: Pool) -> Iterator[str]:
             error = statistics.stdev(gains) / math.sqrt(SEARCHES)
             gain = f"{statistics.mean(gains):+.2f} ± {error:.2f}" if rank_by else ""
             pairs = [one == other for one, other in itertools.combinations(winners, 2)]
-            yield (
-                f"| {size} | {tied:.1f} | {rule} | {statistics.mean(top1):.2f} | {statistics.stdev(top1):.2f} | "
-                f"{gain} | {statistics.mean(sizes[w] for w in winners):.3f} | {len(set(winners))} | "
-                f"{100 * statistics.mean(pairs):.0f} % |"
+            cells = (
+                str(size),
+                f"{tied:.1f}",
+                rule,
+                f"{statistics.mean(top1):.2f}",
+                f"{statistics.stdev(top1):.2f}",
+                gain,
+                f"{statistics.mean(sizes[winner] for winner in winners):.3f}",
+                str(len(set(winners))),
+                f"{100 * statistics.mean(pairs):.0f} %",
             )
+            yield f"| {' | '.join(cells)} |"
 
 
 if __name__ == "__main__":

@@ -47,6 +47,7 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_settings(parser, Evaluation)
+    flags.add_deployment(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the result as one JSON object and nothing else"
     )
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         selection=arguments.selection,
         evaluation=flags.configured(Evaluation, arguments),
+        **flags.deployment_of(arguments),
         space=arguments.space,
         use_ema=arguments.use_ema,
     )
@@ -106,7 +108,7 @@ def tested_rows(tested: Tested) -> list[tuple[str, str]]:
     """What a test found, as rows of a table."""
     return [
         ("architecture", str(tested.architecture)),
-        *cost_rows(tested.architecture, tested.space.model),
+        *cost_rows(tested.architecture, tested.space.model, tested.known),
         (f"{tested.split} images", f"{tested.images:,}"),
         ("top-1", f"{tested.top1:.2f} %"),
         ("top-5", f"{tested.top5:.2f} %"),

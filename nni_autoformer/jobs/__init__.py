@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..search.evaluation import Evaluation
     from ..training.upkeep import Upkeep
     from .evaluate import Tested, test
+    from .measure_latency import CheckedLatency, MeasuredLatency, Measuring, check_latency, measure_latency
+    from .pick_subnet import Picked, pick
     from .sample_subnets import Sampled, sample
     from .search_supernet import Engine, search
     from .searched import Ranked, Searched
@@ -28,11 +30,15 @@ if TYPE_CHECKING:
     from .whole_job import Demonstrated, demo
 
 _HOMES = {
+    "CheckedLatency": "measure_latency",
     "DataSet": ".data.data_set",
     "Demonstrated": "whole_job",
     "Engine": "search_supernet",
     "Evaluation": ".search.evaluation",
     "Loading": ".data.data_set",
+    "MeasuredLatency": "measure_latency",
+    "Measuring": "measure_latency",
+    "Picked": "pick_subnet",
     "Ranked": "searched",
     "Sampled": "sample_subnets",
     "Searched": "searched",
@@ -40,8 +46,11 @@ _HOMES = {
     "TrainedSubnet": "train_subnet",
     "TrainedSupernet": "train_supernet",
     "Upkeep": ".training.upkeep",
+    "check_latency": "measure_latency",
     "demo": "whole_job",
     "finetune": "train_subnet",
+    "measure_latency": "measure_latency",
+    "pick": "pick_subnet",
     "retrain": "train_subnet",
     "sample": "sample_subnets",
     "search": "search_supernet",
@@ -50,11 +59,15 @@ _HOMES = {
 }
 
 __all__ = [
+    "CheckedLatency",
     "DataSet",
     "Demonstrated",
     "Engine",
     "Evaluation",
     "Loading",
+    "MeasuredLatency",
+    "Measuring",
+    "Picked",
     "Ranked",
     "Sampled",
     "Searched",
@@ -62,8 +75,11 @@ __all__ = [
     "TrainedSubnet",
     "TrainedSupernet",
     "Upkeep",
+    "check_latency",
     "demo",
     "finetune",
+    "measure_latency",
+    "pick",
     "retrain",
     "sample",
     "search",

@@ -162,6 +162,22 @@ def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**entry["best"], **entry["best"]["architecture"], **entry}
 
 
+def read_answers(folder: Path) -> list[dict[str, Any]]:
+    """The answers of all processes in the order of the subnets, of a sample that may still be running; no
+    file is changed.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    answers: dict[int, dict[str, Any]] = {}
+    for file in (folder / SAMPLES, *sorted(folder.glob(PART.format("*")))):
+        for row in _read(file):
+            if type(row.get("number")) is not int:
+                raise ConfigError(f"{file}: number is {row.get('number')!r}; it should be a whole number.")
+            answers[row["number"]] = row
+    return [answers[number] for number in sorted(answers)]
+
+
 def _read(file: Path) -> list[dict[str, Any]]:
     """The whole lines of a file; a kill may have cut the last one."""
     if not file.is_file():

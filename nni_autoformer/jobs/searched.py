@@ -15,6 +15,8 @@ from ..search.searcher import Searcher
 if TYPE_CHECKING:
     from nni.nas.experiment import NasExperiment
 
+    from ..search.trade import Member
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -76,18 +78,35 @@ class Searched:
         """The winner."""
         return self.ranking[0]
 
+    @property
+    def front(self) -> list[Member]:
+        """The front over the costs that the search trades, cheapest in the first of them first; without such
+        costs the winner alone.
+        """
+        from ..search.trade import front_of
+
+        return front_of(self.searcher)
+
 
 def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> None:
-    """Draw the figure of all candidates and write the summary.
+    """Draw the figure of all candidates, and that of the front of a search that trades accuracy, and write
+    the summary.
 
     Args:
         found: the complete search.
         more: further rows of the summary.
     """
     from ..report.figures import draw_candidates
-    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, search_rows, write_summary
+    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, front_text, search_rows, write_summary
 
     with told_when_full(found.output / FIGURE_FILE):
         draw_candidates(found.searcher, found.output / FIGURE_FILE)
+    front = ""
+    if found.searcher.traded:
+        from ..report.front_figure import FRONT_FIGURE, draw_front
+
+        with told_when_full(found.output / FRONT_FIGURE):
+            draw_front(found.searcher, found.output / FRONT_FIGURE)
+        front = front_text(found.searcher)
     with told_when_full(found.output / SUMMARY_FILE):
-        write_summary(found.output, [*search_rows(found.searcher), *(more or [])])
+        write_summary(found.output, [*search_rows(found.searcher), *(more or [])], front)

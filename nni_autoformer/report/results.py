@@ -97,11 +97,11 @@ class Series:
 
 def pareto(items: Iterable[Item], cost: Callable[[Item], float], accuracy: Callable[[Item], float]) -> list:
     """The items that none is both as cheap and more accurate, or cheaper and as accurate; cheapest first."""
-    front: list[Item] = []
-    for item in sorted(items, key=lambda item: (cost(item), -accuracy(item))):
-        if not front or accuracy(item) > accuracy(front[-1]):
-            front.append(item)
-    return front
+    from ..search.front import front  # with NumPy, which the command line does without
+
+    known = list(items)
+    points = [(cost(item), -accuracy(item)) for item in known]
+    return [known[place] for place in front(points)] if known else []
 
 
 # Reading

@@ -24,6 +24,7 @@ CONTENTS = {
     "supernet": "the supernet's weights",
     "images": "the selection images",
     "trial images": "the images that trials evaluate on",
+    "latency table": "the latency table",
 }
 """What accuracies depend on beside the setting of a search, in words."""
 
@@ -121,6 +122,14 @@ class SearchFolder:
         listed = self.folder / CANDIDATES_FILE
         with told_when_full(listed):
             append_line(listed, json.dumps(row))
+
+    def write_found(self) -> None:
+        """Write the best architecture, and the front of a search that trades accuracy."""
+        self.write_best()
+        if self.searcher.traded:
+            from .front_files import write_front
+
+            write_front(self.folder, self.searcher)
 
     def write_best(self) -> None:
         """Write the best architecture as YAML, with what is known of it at the top."""

@@ -21,6 +21,7 @@ from ..randomness import generator
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger, Status
 from .limits import Limits
+from .pareto import require_traded
 from .ranking import Ranking
 from .searcher import Answer
 
@@ -49,6 +50,10 @@ class Pace(Protocol):
     def rank_by(self) -> str:
         """What candidates rank by first: 'top1' or 'loss'."""
 
+    @property
+    def pareto(self) -> str | None:
+        """Names of the costs that accuracy is traded against, see `pareto.pareto_setting`."""
+
 
 Config = TypeVar("Config", bound=Pace)
 
@@ -65,9 +70,10 @@ class GenerationalSearch(ABC, Generic[Config]):
     Attributes:
         algorithm: name of the algorithm.
         configuration: class of its configuration.
+        traded: names of the costs that accuracy is traded against; empty for a search for one subnet.
 
     Raises:
-        ConfigError: no subnet of the space meets the limits.
+        ConfigError: no subnet of the space meets the limits, or a cost that is traded has no table.
     """
 
     algorithm: ClassVar[str]
@@ -76,6 +82,7 @@ class GenerationalSearch(ABC, Generic[Config]):
     def __init__(self, space: SearchSpace, limits: Limits, config: Config, costs: Costs = COSTS) -> None:
         limits.require_feasible(space, costs)
         self.space, self.limits, self.config, self.costs = space, limits, config, costs
+        self.traded = require_traded(config.pareto, costs)
         self.ledger = Ledger(self._ranking())
         self._generation = 0
         self._closed = False  # the generation has all of its candidates
@@ -135,9 +142,12 @@ class GenerationalSearch(ABC, Generic[Config]):
         return self.ledger.start(candidate.number)
 
     def _ranking(self) -> Ranking:
-        """The order of the candidates; equally good ones by what the search limits, or else by parameters."""
-        limited = [cost for name, cost in self.costs.items() if name in self.limits.given]
-        return Ranking(self.config.rank_by, limited or [COSTS["params"]], self.space.model)
+        """The order of the candidates; equally good ones by what the search limits or trades, or
+        else by parameters.
+        """
+        names = {*self.limits.given, *self.traded}
+        compared = [cost for name, cost in self.costs.items() if name in names]
+        return Ranking(self.config.rank_by, compared or [COSTS["params"]], self.space.model)
 
     # Answers, as the ledger has them
 

@@ -42,7 +42,7 @@ class Candidate:
         number: position in the order of proposals, from 0.
         generation: number of the generation, from 0.
         architecture: the subnet.
-        origin: how it was proposed: 'random', 'mutation' or 'crossover'.
+        origin: how it was proposed: 'random', 'mutation', 'crossover' or 'surrogate'.
     """
 
     number: int
@@ -185,7 +185,7 @@ class Ledger:
         entry = self._unanswered(number)
         if math.isnan(accuracy):
             raise ValueError(f"The accuracy of candidate {number} is NaN.")
-        entry.accuracy, entry.details = float(accuracy), dict(details or {})
+        entry.accuracy, entry.details = float(accuracy), {**entry.details, **(details or {})}
         return self._move(entry, Status.DONE)
 
     def fail(self, number: int) -> Entry:

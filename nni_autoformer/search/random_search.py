@@ -15,6 +15,7 @@ from ..costs import COSTS, Costs
 from ..space import SearchSpace
 from .generational import GenerationalSearch
 from .limits import Limits
+from .pareto import pareto_setting
 from .ranking import rank_by_setting
 
 GROUP = "random search"
@@ -32,6 +33,7 @@ class RandomConfig:
     generations: int = setting(20, "number of times that as many are drawn", at_least(1), GROUP, "N")
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
     rank_by: str = rank_by_setting(GROUP)
+    pareto: str | None = pareto_setting(GROUP)
 
     def __post_init__(self) -> None:
         require_ranges(self)

@@ -168,7 +168,7 @@ class EvolutionStrategy(Strategy):
             if self.driver.hopeless:
                 raise self.driver.hopeless_error(self._first_error())
         if self.folder is not None and evolution.ledger.told:
-            self.folder.write_best()
+            self.folder.write_found()
 
     def _first_error(self) -> str:
         if isinstance(self.engine, GenerationEngine):
