@@ -1,7 +1,7 @@
 """What the order among equally accurate candidates changes: ten searches on different images, replayed.
 
-    python docs/ranking.py --output runs/ranking                         # the digits, 3 minutes
-    python docs/ranking.py --output runs/ranking --data CIFAR10          # and CIFAR-10, 10 minutes more
+    python docs/ranking.py --output runs/ranking                         # the digits, a few minutes
+    python docs/ranking.py --output runs/ranking --data CIFAR10          # and CIFAR-10, a few more
 
 CIFAR10 is a folder train/CLASS/… and test/CLASS/…. A supernet is trained for each, and some random subnets
 within the limit are evaluated once, image by image, on the held-out images and on the test images. A search
@@ -73,7 +73,7 @@ DIGITS = Study(
 CIFAR = Study(
     "cifar10",
     f"--space {Path(__file__).with_name('cifar10.yaml')} --sampling balanced --selection 100-per-class "
-    "--epochs 16 --val-interval 8",
+    "--epochs 8 --val-interval 8",
     0.35,
     (250, 500),
 )
