@@ -2,8 +2,7 @@
 
 'ours' is the whole of `nni-autoformer search`: NNI's experiment, a generation evaluated together, the state
 written after every answer. 'plain' sets each of the same subnets on the supernet and runs it over a loader of
-the selection images. 'decoded' does so over decoded images. With a trained --checkpoint the search also
-races, and the best ones that both find are compared.
+the selection images. 'decoded' does so over decoded images.
 """
 
 from __future__ import annotations
@@ -33,8 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     flags.add_argument("--population-size", type=int, default=50)
     flags.add_argument("--generations", type=int, default=4)
     flags.add_argument("--images", type=int, default=240, help="selection images (%(default)s)")
-    flags.add_argument("--confidence", type=float, default=0.95, help="of the race (%(default)s)")
-    flags.add_argument("--skip", nargs="*", default=[], help="parts to leave out: plain, growth, racing")
+    flags.add_argument("--skip", nargs="*", default=[], help="parts to leave out: plain, growth")
     options = flags.parse_args(arguments)
     use_threads(options.threads)
     if options.tiny:
@@ -45,8 +43,6 @@ def main(arguments: list[str] | None = None) -> int:
         _throughput(work, options, report)
     if "growth" not in options.skip:
         _growth(work, options, report)
-    if options.checkpoint and "racing" not in options.skip:
-        _racing(work, options, report)
     return report.finish()
 
 
@@ -84,8 +80,8 @@ class Workload:
         self.decoded = decode(self.source, self.transform)
         self.supernet.eval()
 
-    def ours(self, population_size: int, generations: int, images: int, racing: Any = None) -> Any:
-        """Search; the evolution and the folder's number of image evaluations."""
+    def ours(self, population_size: int, generations: int, images: int) -> Any:
+        """Search; the evolution."""
         from nni_autoformer import Evolution, EvolutionConfig, EvolutionStrategy, SubnetEvaluator
         from nni_autoformer.experiment import run_experiment
         from nni_autoformer.experiment.quiet import quieten_libraries
@@ -98,9 +94,9 @@ class Workload:
         chosen = replace(self.decoded, images=parts[0], targets=parts[1], identifiers=[])
         evaluator = SubnetEvaluator(chosen, self.mean, self.std, device="cpu")
         with tempfile.TemporaryDirectory() as folder:
-            strategy = EvolutionStrategy(evolution, folder, progress=False, racing=racing)
+            strategy = EvolutionStrategy(evolution, folder, progress=False)
             run_experiment(self.supernet, evaluator, strategy, folder)
-            return evolution, strategy.folder.image_evaluations()
+            return evolution
 
     def plain(self, architectures: list[Any]) -> list[float]:
         """One candidate at a time, each image decoded each time; their accuracies."""
@@ -140,7 +136,7 @@ class Workload:
 
 def _throughput(work: Workload, options: argparse.Namespace, report: Report) -> None:
     size = options.population_size, options.generations, len(work.decoded)
-    evolution, _ = work.ours(*size)
+    evolution = work.ours(*size)
     ranking = sorted(evolution.ranking(), key=lambda entry: entry[0].number)
     architectures = [candidate.architecture for candidate, _ in ranking]
     same = [accuracy for _, accuracy in ranking] == work.plain(architectures)
@@ -188,38 +184,6 @@ def _growth(work: Workload, options: argparse.Namespace, report: Report) -> None
             seconds=seconds[name],
             predicted=predicted,
         )
-
-
-def _racing(work: Workload, options: argparse.Namespace, report: Report) -> None:
-    from nni_autoformer.search.racing import Racing
-
-    size = options.population_size, options.generations, len(work.decoded)
-    found: dict[str, Any] = {}
-
-    def run(name: str, racing: Any) -> None:
-        found[name] = work.ours(*size, racing)
-
-    cases = {"full": lambda: run("full", None), "racing": lambda: run("racing", Racing(options.confidence))}
-    seconds = interleaved(cases, options, warm_up=0)
-    report.times(f"racing at {options.confidence:g}", seconds, over="racing", unit="s")
-    keep = found["full"][0].config.num_parents
-    best = {
-        name: [c.architecture for c, _ in evolution.ranking()[:keep]]
-        for name, (evolution, _) in found.items()
-    }
-    common = len({*best["full"]} & {*best["racing"]})
-    (full, everything), (raced, seen) = found["full"], found["racing"]
-    report.row(
-        f"  {raced.stopped} of {raced.answered} candidates stopped, {seen} of {everything} image evaluations "
-        f"({100 * seen / everything:.1f} %); {common} of the best {keep} are the same, the winner "
-        f"{'too' if best['full'][:1] == best['racing'][:1] else 'NOT'}",
-        stopped=raced.stopped,
-        seen=seen,
-        everything=everything,
-        common=common,
-        keep=keep,
-        best=[full.best()[1], raced.best()[1]],
-    )
 
 
 if __name__ == "__main__":

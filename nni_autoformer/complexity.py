@@ -1,18 +1,13 @@
-"""What a subnet costs, in closed form: exact, and without building it.
+"""Parameters and multiply-accumulates of a subnet, in closed form: exact, and without building it.
 
-A search asks this of every candidate that it draws, so it must cost microseconds and load no torch. `COSTS`
-is the one table of costs: limits and their flags, candidates, metrics, tables and figures are made from it,
-so that a further cost is a function and an entry here.
+A search asks this of every candidate that it draws, so it must cost microseconds and load no torch. The table
+of all that a subnet costs is `costs.py`.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable
-from dataclasses import dataclass
-
 from .architecture import HEAD_DIM, Architecture
-from .space import ModelConfig, SearchSpace
+from .space import ModelConfig
 
 
 def params(architecture: Architecture, model: ModelConfig = ModelConfig()) -> int:
@@ -78,82 +73,3 @@ def official(architecture: Architecture, model: ModelConfig = ModelConfig()) -> 
         if model.relative_position:
             total += 2 * offsets * tokens**2 + tokens**2 / 2 + tokens * width / 2
     return total
-
-
-@dataclass(frozen=True)
-class Cost:
-    """One respect in which a subnet costs something.
-
-    Attributes:
-        name: key in files and metrics, and end of the flags `--min-NAME` and `--max-NAME`.
-        title: name for people.
-        unit: unit of limits and axes, as its abbreviation.
-        scale: how many counts are one unit.
-        digits: least decimals that are shown of a value in the unit.
-        help: description of a limit, behind 'fewest' or 'most'.
-        value: count of a subnet within the network around it.
-    """
-
-    name: str
-    title: str
-    unit: str
-    scale: int
-    digits: int
-    help: str
-    value: Callable[[Architecture, ModelConfig], int]
-
-    def range(self, space: SearchSpace) -> tuple[int, int]:
-        """The least and the most that a subnet of the space costs."""
-        return self.value(space.smallest, space.model), self.value(space.largest, space.model)
-
-    def short(self, count: float) -> str:
-        """A count with its name, for a line of text: '5.868 M parameters'."""
-        return f"{self.told(count)} {self.title}"
-
-    def told(self, count: float) -> str:
-        """A count in the unit, rounded, but to three significant digits at least: '5.868 M', '0.0213 M'."""
-        value = count / self.scale
-        digits = 2 - math.floor(math.log10(value)) if value > 0 else 0
-        return f"{value:.{max(self.digits, digits)}f} {self.unit}"
-
-
-COSTS = {
-    cost.name: cost
-    for cost in (
-        Cost("params", "parameters", "M", 10**6, 3, "parameters, in millions", params),
-        Cost(
-            "macs",
-            "MACs",
-            "G",
-            10**9,
-            4,
-            "multiply-accumulates of an image, in billions, without the relative position's",
-            macs,
-        ),
-    )
-}
-"""Every cost by its name."""
-
-
-def costs_of(architecture: Architecture, model: ModelConfig) -> dict[str, int]:
-    """The counts of all costs of a subnet, by name."""
-    return {name: cost.value(architecture, model) for name, cost in COSTS.items()}
-
-
-def measured_costs(architecture: Architecture, model: ModelConfig) -> dict[str, float]:
-    """All costs of a subnet in their units, by name and unit: 'params (M)', 'macs (G)'. What a trial of NNI
-    reports of them.
-    """
-    return {
-        f"{cost.name} ({cost.unit})": cost.value(architecture, model) / cost.scale for cost in COSTS.values()
-    }
-
-
-def told_costs(architecture: Architecture, model: ModelConfig) -> str:
-    """All costs of a subnet as a text: '5.868 M parameters, 1.2830 G MACs'."""
-    return ", ".join(cost.short(cost.value(architecture, model)) for cost in COSTS.values())
-
-
-def cost_rows(architecture: Architecture, model: ModelConfig) -> list[tuple[str, str]]:
-    """All costs of a subnet as rows of a table."""
-    return [(cost.title, cost.told(cost.value(architecture, model))) for cost in COSTS.values()]

@@ -8,8 +8,8 @@ file is YAML for people to read, with a checksum: a damaged time would mislead a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from itertools import product
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from .architecture import Architecture
-from .complexity import Cost
+from .costs import LATENCY, Cost
 from .errors import ConfigError
 from .files import write_text
 from .latency_file import FORMAT, checked, checksum
@@ -79,15 +79,8 @@ class LatencyTable:
     @property
     def cost(self) -> Cost:
         """Latency as one of a subnet's costs."""
-        return _TableCost(
-            "latency",
-            "latency",
-            "ms",
-            1,
-            2,
-            "latency, in milliseconds, as --latency-table predicts it",
-            lambda architecture, model: self.predicted(architecture),  # type: ignore[arg-type, return-value]
-            self.range,
+        return replace(
+            LATENCY, value=lambda architecture, model: self.predicted(architecture), bounds=self.range
         )
 
     def require(self, space: SearchSpace) -> None:
@@ -152,14 +145,6 @@ class LatencyTable:
         if table.range(table.space)[0] <= 0:
             raise ConfigError(f"{path}: offset is {table.offset:g}; by it a subnet takes less than no time.")
         return table
-
-
-@dataclass(frozen=True)
-class _TableCost(Cost):
-    bounds: Callable[[SearchSpace], tuple[float, float]]
-
-    def range(self, space: SearchSpace) -> tuple[float, float]:  # type: ignore[override]
-        return self.bounds(space)
 
 
 def _times(time: Measured) -> dict[str, float]:

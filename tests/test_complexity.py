@@ -6,13 +6,8 @@ from pathlib import Path
 import pytest
 
 from nni_autoformer import Architecture, ModelConfig, SearchSpace
-from nni_autoformer.complexity import (
-    COSTS,
-    macs,
-    official,
-    params,
-    relative_position_macs,
-)
+from nni_autoformer.complexity import macs, official, params, relative_position_macs
+from nni_autoformer.costs import COSTS
 
 DATA = Path(__file__).parent / "golden"
 GOLDEN = {name: json.loads((DATA / f"{name}.json").read_text()) for name in ("mini", "published")}

@@ -7,7 +7,7 @@ import pytest
 
 from nni_autoformer import SearchSpace
 from nni_autoformer.cli import build_parser
-from nni_autoformer.complexity import COSTS
+from nni_autoformer.costs import COSTS
 
 ROOT = Path(__file__).parents[1]
 ENGLISH, CHINESE = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "README.zh-CN.md"))

@@ -6,7 +6,7 @@ import json
 import math
 
 from ..architecture import KEYS
-from ..complexity import COSTS, cost_rows
+from ..costs import COSTS, cost_rows
 from .header import Header
 from .metrics import AVERAGED, VALIDATED, in_percent
 

@@ -6,7 +6,7 @@ import argparse
 import logging
 from typing import Any
 
-from ..complexity import told_costs
+from ..costs import told_costs
 from . import flags
 from .conversion import checkpoint_of
 from .screen import say, say_next

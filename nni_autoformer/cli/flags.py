@@ -7,8 +7,9 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
-from ..complexity import COSTS
 from ..config import Setting, settings_of
+from ..costs import KNOWN
+from ..deployment import GROUP, Deployment
 from ..search.limits import LIMITS, Limits
 
 Configuration = TypeVar("Configuration")
@@ -130,7 +131,7 @@ def given(configuration: type, arguments: argparse.Namespace) -> dict[str, Any]:
 def add_limits(parser: argparse.ArgumentParser) -> None:
     """What a subnet may cost, from the table of costs."""
     group = parser.add_argument_group("limits (inclusive)")
-    for name, cost in COSTS.items():
+    for name, cost in KNOWN.items():
         for side, word in (("min", "fewest"), ("max", "most")):
             group.add_argument(f"--{side}-{name}", type=float, metavar=cost.unit, help=f"{word} {cost.help}")
 
@@ -139,9 +140,32 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
     """The limits that were given.
 
     Raises:
-        ConfigError: a limit is NaN or infinite.
+        ConfigError: a limit is negative, NaN or infinite.
     """
     return Limits(**{name: getattr(arguments, name) for name in LIMITS})
+
+
+def add_deployment(parser: argparse.ArgumentParser) -> None:
+    """How a subnet will run, and its latencies there."""
+    add_settings(parser, Deployment)
+    _group(parser, GROUP).add_argument(
+        "--latency-table",
+        type=Path,
+        metavar="FILE",
+        help="latencies of the space's parts on the device, as nni-autoformer latency writes them",
+    )
+
+
+def deployment_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How a subnet will run, as arguments of a job.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+    return {
+        "deployment": configured(Deployment, arguments),
+        "latency_table": arguments.latency_table,
+    }
 
 
 def add_space(parser: argparse.ArgumentParser) -> None:

@@ -26,6 +26,11 @@ MISTAKE = 2
 PATIENCE = 5.0
 """Seconds that the processes of a machine wait for each other before they leave."""
 
+PATIENCE_FOR_WORDS = 60.0
+"""Seconds that a process waits for another one that has the sentence to print and may be closing its files or
+data loaders first; torchrun would end that one if this one failed before.
+"""
+
 TOGETHER = ("train", "search", "test", "retrain", "finetune", "sample")
 """The commands that several processes do together."""
 
@@ -72,7 +77,8 @@ def leave(sentence: str, tell: Callable[[], None] | None) -> int:
     """
     folder, ranks = _folder(), Ranks.current()
     mark = None if folder is None else folder / f"mistake-{digest([sentence])[:16]}"
-    together = mark is not None and ranks.local_rank > 0 and _within_patience(mark.is_file)
+    patience = PATIENCE_FOR_WORDS if tell is None else PATIENCE
+    together = mark is not None and ranks.local_rank > 0 and _within(patience, mark.is_file)
     if tell is not None and not (together and mark is not None and mark.read_text()):
         tell()
     if folder is None or mark is None:
@@ -105,12 +111,12 @@ def _left(folder: Path, ranks: Ranks) -> int:
     if ranks.local_rank > 0:
         mark(ranks.local_rank).write_text(str(os.getpid()))
         return 0
-    _within_patience(lambda: all(has_left(rank) for rank in range(1, ranks.local_world_size)))
+    _within(PATIENCE, lambda: all(has_left(rank) for rank in range(1, ranks.local_world_size)))
     return MISTAKE
 
 
-def _within_patience(condition: Callable[[], bool]) -> bool:
-    deadline = time.monotonic() + PATIENCE
+def _within(seconds: float, condition: Callable[[], bool]) -> bool:
+    deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             return False

@@ -1,12 +1,13 @@
-"""``nni-autoformer plot``: accuracy against parameters or MACs of any results, beside other networks'."""
+"""``nni-autoformer plot``: accuracy against any cost of any results, beside other networks'."""
 
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from ..complexity import COSTS
+from ..costs import COST_NAMES, KNOWN, Cost
 from ..errors import ConfigError
 from ..report.results import Series, read_peers, read_series
 from ..report.summary import grid
@@ -23,8 +24,8 @@ def add_parser(commands: Any) -> None:
         nargs="*",
         metavar="[LABEL=]RESULTS",
         help="the folder of a search, a demo or a sample; or a .jsonl, .json or .csv file with the keys "
-        "params (or params_m, in millions), macs (or macs_g, in billions), top1 in percent, and where wanted "
-        "name and family; timm's tables of results can be read too",
+        "params (or params_m, in millions), macs (or macs_g, in billions), memory (or memory_mb), latency in "
+        "ms, top1 in percent, and where wanted name and family; timm's tables can be read too",
     )
     parser.add_argument(
         "--peers",
@@ -32,7 +33,7 @@ def add_parser(commands: Any) -> None:
         help="add published ImageNet results: ViT, DeiT, TinyViT, Swin S3, PreNAS and the paper's AutoFormer",
     )
     parser.add_argument(
-        "--against", choices=tuple(COSTS), default="params", help="the horizontal axis (default params)"
+        "--against", choices=COST_NAMES, default="params", help="the horizontal axis (default params)"
     )
     parser.add_argument("--log", action="store_true", help="make the horizontal axis logarithmic")
     parser.add_argument("--title", default="", help="above the figure")
@@ -67,17 +68,19 @@ def run(arguments: argparse.Namespace) -> None:
     except OSError as error:
         raise ConfigError(f"--output {output} cannot be written: {error.strerror}.") from None
     if series:
-        head = ("results", "networks", "best %", *(cost.title for cost in COSTS.values()), "accuracy on")
-        print(grid(head, [_row(entry) for entry in series]))
+        known = {name for entry in series for result in entry.results for name in result.costs}
+        costs = [cost for name, cost in KNOWN.items() if name in known]
+        head = ("results", "networks", "best %", *(cost.title for cost in costs), "accuracy on")
+        print(grid(head, [_row(entry, costs) for entry in series]))
     _tell(series, against, bool(peers))
     print(f"The figure is in {output}")
 
 
-def _row(entry: Series) -> tuple[str, ...]:
+def _row(entry: Series, costs: Iterable[Cost]) -> tuple[str, ...]:
     best = entry.best()
-    costs = [cost.told(best.costs[name]) if name in best.costs else "?" for name, cost in COSTS.items()]
+    told = [cost.told(best.costs[cost.name]) if cost.name in best.costs else "?" for cost in costs]
     images = f"{entry.split} images" if entry.split else "as its file says"
-    return entry.label, f"{len(entry.results):,}", f"{best.top1:.2f}", *costs, images
+    return entry.label, f"{len(entry.results):,}", f"{best.top1:.2f}", *told, images
 
 
 def _tell(series: list[Series], against: str, peers: bool) -> None:

@@ -62,6 +62,7 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_limits(parser)
+    flags.add_deployment(parser)
     flags.add_settings(parser, Evaluation)
     flags.add_output(parser)
 
@@ -80,6 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         selection=arguments.selection,
         limits=flags.limits_of(arguments),
+        **flags.deployment_of(arguments),
         evaluation=flags.configured(Evaluation, arguments),
         space=arguments.space,
         use_ema=arguments.use_ema,

@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
-from ..complexity import COSTS
+from ..costs import COSTS
 from ..experiment.quiet import quieten
 from ..space import SearchSpace
 from ..training.ranks import Ranks

@@ -6,7 +6,7 @@ Without --data and --dataset the images are those that the supernet was trained 
 from __future__ import annotations
 
 import argparse
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from ..config import settings_of
 from ..data.data_set import DataSet
@@ -19,13 +19,9 @@ from ..search.folder import BEST_FILE
 from . import flags
 from .screen import images_of, say, say_next, say_summary
 
-if TYPE_CHECKING:
-    from ..search.racing import Racing
-
-
 COMMON = (
     "--data --dataset --selection --max-params --max-macs --algorithm --population-size --generations "
-    "--seed --racing --engine --device --resume --overwrite --verbose --quiet"
+    "--seed --rank-by --engine --device --resume --overwrite --verbose --quiet"
 )
 """The flags that --help shows; --help-all shows the others too."""
 
@@ -39,10 +35,10 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_limits(parser)
+    flags.add_deployment(parser)
     _add_algorithms(parser)
     flags.add_settings(parser, Evaluation)
     flags.add_settings(parser, Engine)
-    _add_racing(parser)
     flags.add_output(parser)
 
 
@@ -74,39 +70,6 @@ def algorithm_of(arguments: argparse.Namespace) -> Any:
     return flags.configured(chosen, arguments)
 
 
-def _add_racing(parser: argparse.ArgumentParser) -> None:
-    group = parser.add_argument_group("racing")
-    group.add_argument(
-        "--racing",
-        action="store_true",
-        help="evaluate candidates on growing parts of the images, and stop those that a paired test shows to "
-        "be out of the best --num-parents; all others, the winner among them, still see every image",
-    )
-    group.add_argument(
-        "--racing-confidence",
-        type=float,
-        metavar="P",
-        help="confidence of each comparison: that a subnet which is not better is not called so (default "
-        "0.95)",
-    )
-
-
-def racing_of(arguments: argparse.Namespace) -> Racing | None:
-    """What the flags say; None for no racing.
-
-    Raises:
-        ConfigError: the confidence is out of its range, or given without racing.
-    """
-    from ..search.racing import Racing
-
-    confidence = arguments.racing_confidence
-    if not arguments.racing:
-        if confidence is not None:
-            raise ConfigError("--racing-confidence needs --racing.")
-        return None
-    return Racing() if confidence is None else Racing(confidence)
-
-
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     from ..jobs import search
@@ -115,10 +78,10 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.checkpoint,
         flags.configured(DataSet, arguments),
         limits=flags.limits_of(arguments),
+        **flags.deployment_of(arguments),
         algorithm=algorithm_of(arguments),
         evaluation=flags.configured(Evaluation, arguments),
         engine=flags.configured(Engine, arguments),
-        racing=racing_of(arguments),
         selection=arguments.selection,
         space=arguments.space,
         use_ema=arguments.use_ema,

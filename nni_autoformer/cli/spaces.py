@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from ..complexity import told_costs
+from ..costs import told_costs
 from ..report.summary import table
 from ..space import SearchSpace
 from . import flags

@@ -125,10 +125,9 @@ def _check_settings(arguments: argparse.Namespace) -> None:
         if all(name in given for name in settings_of(configuration)):
             flags.configured(configuration, arguments)
     if arguments.command == "search":
-        from .search import algorithm_of, racing_of
+        from .search import algorithm_of
 
         algorithm_of(arguments)
-        racing_of(arguments)
     if "max_params" in given:
         flags.limits_of(arguments)
     if arguments.command in TASKS and getattr(arguments, "space", None) is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from ..architecture import Architecture
-from ..complexity import COSTS, told_costs
+from ..costs import KNOWN, told_costs
 from ..search.limits import Limits
 from ..space import SearchSpace
 
@@ -68,7 +68,7 @@ def told_limits(limits: Limits) -> str:
     """The limits, behind a space's name; nothing without any."""
     parts = []
     for name, (low, high) in limits.items():
-        cost = COSTS[name]
+        cost = KNOWN[name]
         words = [
             f"{word} {value:g} {cost.unit}"
             for word, value in (("at least", low), ("at most", high))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..architecture import KEYS
-from ..complexity import COSTS
+from ..costs import COST_NAMES, COSTS, Costs
 from ..errors import ConfigError
 from ..files import append_line, told_when_full, write_text
 from ..report.results import SAMPLES, pareto, to_csv
@@ -24,11 +24,9 @@ ARCHITECTURES = "architectures"
 
 CHECKSUM = "checksum"
 
-ROW = ("number", "origin", "name", *KEYS, *COSTS, "top1", "top5", "images", "split")
-COLUMNS = {*ROW, "architecture", "accuracy", "failed", CHECKSUM} - {*KEYS}
+NAMED, MEASURED = ("number", "origin", "name"), ("top1", "top5", "images", "loss", "split")
+COLUMNS = {*NAMED, *COST_NAMES, *MEASURED, "architecture", "accuracy", "failed", CHECKSUM}
 """What stands in a line of answers."""
-
-SIZE = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *COSTS, "top1", "top5")
 
 
 class SampleFolder:
@@ -42,12 +40,22 @@ class SampleFolder:
         folder: existing folder that the files go to.
         subnets: what is evaluated.
         space: search space of the subnets.
+        costs: what is known of a subnet's costs.
     """
 
-    def __init__(self, folder: str | Path, subnets: Sequence[SampledSubnet], space: SearchSpace) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        subnets: Sequence[SampledSubnet],
+        space: SearchSpace,
+        costs: Costs = COSTS,
+    ) -> None:
         self.folder = Path(folder)
         self.subnets = subnets
         self.space = space
+        self.costs = costs
+        self._row = (*NAMED, *KEYS, *costs, *MEASURED)
+        self._size = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *costs, "top1", "top5", "loss")
 
     def record(self, rank: int, subnet: SampledSubnet, found: Mapping[str, Any]) -> None:
         """Store what was measured of a subnet.
@@ -60,7 +68,7 @@ class SampleFolder:
         Raises:
             ConfigError: the disk is full, or cannot be written.
         """
-        row = {**subnet.row(self.space), "accuracy": found["top1"], **found}
+        row = {**subnet.row(self.space, self.costs), "accuracy": found["top1"], **found}
         path = self.folder / PART.format(rank)
         with told_when_full(path):
             append_line(path, _line(row), to_disk=True)
@@ -77,7 +85,8 @@ class SampleFolder:
         for file in (self.folder / SAMPLES, *parts):
             for row in _read(file):
                 self._require_mine(row, file)
-                answers[row["number"]] = row
+                subnet = self.subnets[row["number"]]
+                answers[row["number"]] = {**subnet.row(self.space, self.costs), **row}
         rows = [answers[number] for number in sorted(answers)]
         if parts:
             self._write(SAMPLES, "".join(_line(row) + "\n" for row in rows))
@@ -125,11 +134,11 @@ class SampleFolder:
             best, front: short tables, see `tables`.
         """
         flat = [row | row["architecture"] for row in rows]
-        self._write("samples.csv", to_csv(flat, ROW))
+        self._write("samples.csv", to_csv(flat, self._row))
         self._write("sizes.json", json.dumps(list(best), indent=2) + "\n")
-        self._write("sizes.csv", to_csv([_flat(entry) for entry in best], SIZE))
+        self._write("sizes.csv", to_csv([_flat(entry) for entry in best], self._size))
         self._write("pareto.json", json.dumps(list(front), indent=2) + "\n")
-        self._write("pareto.csv", to_csv([row | row["architecture"] for row in front], ROW))
+        self._write("pareto.csv", to_csv([row | row["architecture"] for row in front], self._row))
         for row in [*(entry["best"] for entry in best), *front]:
             self._write_architecture(row)
 
@@ -138,7 +147,7 @@ class SampleFolder:
             write_text(self.folder / name, text)
 
     def _write_architecture(self, row: Mapping[str, Any]) -> None:
-        costs = ", ".join(f"{cost.told(row[name])} {cost.title}" for name, cost in COSTS.items())
+        costs = ", ".join(f"{cost.told(row[name])} {cost.title}" for name, cost in self.costs.items())
         comment = (
             f"{row['top1']:.2f} % with inherited weights on {row['images']:,} {row['split']} images,\n"
             f"{costs} (subnet {row['number']})."
@@ -151,6 +160,22 @@ class SampleFolder:
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**entry["best"], **entry["best"]["architecture"], **entry}
+
+
+def read_answers(folder: Path) -> list[dict[str, Any]]:
+    """The answers of all processes in the order of the subnets, of a sample that may still be running; no
+    file is changed.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    answers: dict[int, dict[str, Any]] = {}
+    for file in (folder / SAMPLES, *sorted(folder.glob(PART.format("*")))):
+        for row in _read(file):
+            if type(row.get("number")) is not int:
+                raise ConfigError(f"{file}: number is {row.get('number')!r}; it should be a whole number.")
+            answers[row["number"]] = row
+    return [answers[number] for number in sorted(answers)]
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

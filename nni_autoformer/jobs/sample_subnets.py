@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
 from ..bars import Bar
-from ..complexity import COSTS
+from ..costs import Costs, measured_costs
 from ..data.data_set import DataSet
+from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..files import digest, told_when_full, write_text
@@ -73,6 +74,8 @@ def sample(
     split: str = "selection",
     selection: str | None = None,
     limits: Limits = Limits(),
+    deployment: Deployment = Deployment(),
+    latency_table: str | Path | None = None,
     evaluation: Evaluation = Evaluation(),
     space: SearchSpace | str | Path | None = None,
     use_ema: bool = False,
@@ -92,6 +95,8 @@ def sample(
         split: 'selection' for the images that a search compares subnets on, or 'test'.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         limits: what a subnet may cost.
+        deployment: how a subnet will run, which decides some of its costs.
+        latency_table: file of measured latencies; None for no latency among the costs.
         evaluation: where and how to evaluate.
         space: search space of a file that does not name its own.
         use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
@@ -106,7 +111,7 @@ def sample(
             raise ConfigError(f"--{flag} is {value}; it should be at least 1.")
     require_split(split, selection)
     ranks, place, path = Ranks.current(), place_of(output), Path(checkpoint)
-    data = data_for(path, data)
+    data, target = data_for(path, data), Target.of(deployment, latency_table)
     with ranks.connected(cuda=False):
         evaluation = evaluation.of_rank(ranks)
         images = images_of(path, data, evaluation, split, selection)
@@ -119,6 +124,7 @@ def sample(
                 expected,
                 evaluation,
                 limits=limits,
+                target=target,
                 n=n,
                 seed=seed,
                 architectures=architectures,
@@ -127,7 +133,7 @@ def sample(
 
         job = ranks.agree(prepared, one_first=True)
         reads = {"images": ImagesRead(job.source), **files_read(checkpoint=path)}
-        inputs = [path, data.folder, selection, *architectures, *files_among([space])]
+        inputs = [path, data.folder, selection, *architectures, latency_table, *files_among([space])]
         folder = RunFolder(place, "sample", job.config, reads, inputs)
 
         def work() -> None:
@@ -150,6 +156,7 @@ class SampleJob:
         subnets: what is evaluated: the random ones, then those that the user named.
         evaluation: where and how to evaluate.
         limits: what a random subnet may cost.
+        costs: what is known of a subnet's costs.
         n: how many random subnets were asked for.
         config: what decides the result, see `RunFolder`.
     """
@@ -160,6 +167,7 @@ class SampleJob:
     subnets: Sequence[SampledSubnet]
     evaluation: Evaluation
     limits: Limits
+    costs: Costs
     n: int
     config: dict[str, Any]
 
@@ -177,6 +185,7 @@ class SampleJob:
         evaluation: Evaluation,
         *,
         limits: Limits,
+        target: Target,
         n: int,
         seed: int,
         architectures: Sequence[str | Path],
@@ -190,6 +199,7 @@ class SampleJob:
             expected: space that the user gave, if any.
             evaluation: where and how to evaluate.
             limits, n, seed, architectures, use_ema: as for `sample`.
+            target: how a subnet will run.
 
         Raises:
             ConfigError: the checkpoint or the images are not as they should be.
@@ -199,15 +209,16 @@ class SampleJob:
 
         evaluation.require_device()
         if expected is not None:
-            limits.require_feasible(expected)
+            limits.require_feasible(expected, target.costs(expected))
         path = Path(images.checkpoint)
         checkpoint = Checkpoint(path, expected, use_ema=use_ema)
         checkpoint.require_supernet()
         header = checkpoint.header
+        costs = target.costs(header.space)
         named = _named(architectures, checkpoint)
-        for sentence in limits.idle(header.space):
+        for sentence in limits.idle(header.space, costs):
             _logger.warning(sentence)
-        drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed)]
+        drawn = [("", architecture) for architecture in draw_subnets(header.space, n, limits, seed, costs)]
         subnets = [
             SampledSubnet(number, architecture, name)
             for number, (name, architecture) in enumerate([*drawn, *named.items()])
@@ -222,11 +233,12 @@ class SampleJob:
             "n": n,
             "seed": seed,
             "limits": limits.to_dict(),
+            "deployment": target.record,
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
             **checkpoint.choice,
         }
-        return cls(checkpoint, images, source, subnets, evaluation, limits, n, config)
+        return cls(checkpoint, images, source, subnets, evaluation, limits, costs, n, config)
 
     def evaluate(self, output: Path, ranks: Ranks) -> None:
         """Evaluate what the folder has no answer for, each process its share.
@@ -238,7 +250,7 @@ class SampleJob:
         from .sample_folder import SampleFolder
 
         ranks.tell(self._plan())
-        folder = SampleFolder(output, self.subnets, self.header.space)
+        folder = SampleFolder(output, self.subnets, self.header.space, self.costs)
         answered = ranks.on_main(lambda: {row["number"] for row in folder.collect()})
         left = [subnet for subnet in self.subnets if subnet.number not in answered]
         mine = left[ranks.rank :: ranks.world_size]
@@ -257,7 +269,7 @@ class SampleJob:
                     _logger.warning(
                         "Subnet %s (%s) is not ranked: %s", subnet.told, subnet.architecture, error
                     )
-                    found = {"top1": None, "top5": None, "images": len(decoded), "failed": True}
+                    found = {"top1": None, "top5": None, "images": len(decoded), "loss": None, "failed": True}
                 folder.record(ranks.rank, subnet, {**found, "split": self.images.split})
                 bar.update()
                 ranked, failed = ranked + (found["top1"] is not None), failed + (found["top1"] is None)
@@ -275,11 +287,11 @@ class SampleJob:
         """Put the answers together, and write what they tell."""
         from ..report.figures import draw_samples
         from ..report.summary import SUMMARY_FILE
-        from ..search.random_subnets import with_accuracy
+        from ..search.random_subnets import rank, with_accuracy
         from .sample_folder import SampleFolder
 
         found = self.found(output, sizes)
-        files = SampleFolder(output, self.subnets, self.header.space)
+        files = SampleFolder(output, self.subnets, self.header.space, self.costs)
         files.write(found.rows, found.best, found.front)
         with told_when_full(output / FIGURE_FILE):
             rows = with_accuracy(found.rows)
@@ -287,8 +299,10 @@ class SampleJob:
         with told_when_full(output / SUMMARY_FILE):
             write_text(output / SUMMARY_FILE, found.summary)
         if (trial := current_trial()) is not None:
-            top = max(with_accuracy(found.rows), key=lambda row: row["top1"])
-            trial.report_final({"default": top["top1"], **{name: top[name] for name in COSTS}})
+            top = min(with_accuracy(found.rows), key=rank)
+            architecture = Architecture.from_dict(top["architecture"])
+            costs = measured_costs(architecture, self.header.space.model, self.costs)
+            trial.report_final({"default": top["top1"], "loss": top["loss"], **costs})
 
     def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:
         """What the folder holds, and its tables."""
@@ -296,10 +310,11 @@ class SampleJob:
         from .sample_folder import SampleFolder
 
         space = self.header.space
-        files = SampleFolder(output, self.subnets, space)
+        files = SampleFolder(output, self.subnets, space, self.costs)
         rows = files.collect()
         best, front = files.tables(rows, sizes)
-        return Sampled(output, rows, best, front, sample_text(rows, best, front, space, self.n), fresh)
+        text = sample_text(rows, best, front, space, self.n, self.costs)
+        return Sampled(output, rows, best, front, text, fresh)
 
 
 def _named(words: Sequence[str | Path], checkpoint: Checkpoint) -> dict[str, Architecture]:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.header import OWN_KINDS
-from ..complexity import measured_costs
 from ..config import at_least, one_of, require_ranges, setting
+from ..costs import measured_costs
 from ..data.data_set import DataSet
+from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..experiment.exposure import EVERYWHERE, LOOPBACK
@@ -43,7 +44,6 @@ if TYPE_CHECKING:
     from ..data import ImageSource
     from ..search.crew import Crew
     from ..search.images import EvaluationImages
-    from ..search.racing import Racing
     from ..search.strategy import EvolutionStrategy
 
 _logger = logging.getLogger("nni_autoformer")
@@ -99,10 +99,11 @@ def search(
     output: str | Path,
     *,
     limits: Limits = Limits(),
+    deployment: Deployment = Deployment(),
+    latency_table: str | Path | None = None,
     algorithm: EvolutionConfig | RandomConfig = EvolutionConfig(),
     evaluation: Evaluation = Evaluation(),
     engine: Engine = Engine(),
-    racing: Racing | None = None,
     selection: str | None = None,
     space: SearchSpace | str | Path | None = None,
     use_ema: bool = False,
@@ -117,10 +118,12 @@ def search(
         data: images; a path means a folder of images, None the data that the supernet was trained on.
         output: folder of the run.
         limits: what a subnet may cost.
+        deployment: how the winner will run, which decides some of its costs.
+        latency_table: file of measured latencies of the device, by which a limit on latency is kept; the
+            winner is measured as a whole.
         algorithm: how candidates are proposed: the configuration of a search algorithm.
         evaluation: where and how candidates are evaluated.
         engine: who runs the candidates.
-        racing: how candidates are stopped early; None evaluates all on all images.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         space: search space of a file that does not name its own.
         use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
@@ -133,9 +136,9 @@ def search(
         Terminated: the process was asked to end.
     """
     path, place = Path(checkpoint), place_of(output)
-    data = data_for(path, data)
+    data, target = data_for(path, data), Target.of(deployment, latency_table)
     ranks = Ranks.current()
-    require_engine(engine, racing, ranks)
+    require_engine(engine, ranks)
     trial = current_trial() if ranks.main else None
     with ranks.connected(cuda=False):
         here = evaluation.of_rank(ranks)
@@ -147,29 +150,30 @@ def search(
             images = images_of(path, data, here, "selection", selection)
             expected = None if space is None else SearchSpace.load(space)
             if expected is not None:
-                limits.require_feasible(expected)
+                limits.require_feasible(expected, target.costs(expected))
             if engine.engine == "nni":
                 require_host(place, engine.port)
             opened = Checkpoint(path, expected, use_ema=use_ema)
             opened.require_expected()
             header = opened.header
             source = images.of(header, open_splits(data, header.space.model.in_chans, ranks))
-            searcher = searcher_with(header.space, limits, algorithm)
+            searcher = searcher_with(header.space, limits, algorithm, target.costs(header.space))
             tell_setting(searcher)
             config = {
                 "checkpoint": str(real_path(path)),
                 "selection": digest(source.identifiers),
                 "limits": limits.to_dict(),
+                "deployment": target.record,
                 searcher.algorithm: asdict(algorithm),
                 "precision": evaluation.precision,
-                "racing": None if racing is None else racing.confidence,
                 **opened.choice,
             }
             report = _reporter(trial, algorithm.population_size)
-            run = Search(opened, images, source, searcher, here, engine, report, racing, ranks)
+            run = Search(opened, images, source, searcher, here, engine, report, ranks)
             reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
-            inputs = [path, data.folder, selection, *files_among([space])]
-            return run, RunFolder(place, "search", config, reads, inputs)
+            inputs = [path, data.folder, selection, latency_table, *files_among([space])]
+            defaults = {searcher.algorithm: asdict(type(algorithm)())}
+            return run, RunFolder(place, "search", config, reads, inputs, defaults)
 
         run, folder = ranks.agree(prepared, one_first=True)
         found: list[Searched] = []
@@ -188,17 +192,13 @@ def search(
     return found[0]
 
 
-def require_engine(engine: Engine, racing: Racing | None, ranks: Ranks) -> None:
+def require_engine(engine: Engine, ranks: Ranks) -> None:
     """Check that an engine can do what is asked for.
 
     Raises:
-        ConfigError: it cannot race, or is not for several processes.
+        ConfigError: it is not for several processes.
     """
-    if engine.engine == "sequential":
-        return
-    if racing is not None:
-        raise ConfigError("--racing needs --engine sequential: only in one process can candidates race.")
-    if ranks.world_size > 1:
+    if engine.engine != "sequential" and ranks.world_size > 1:
         raise ConfigError(
             f"--engine {engine.engine} starts a process for each trial by itself (--concurrency); start it "
             "without torchrun, or share the candidates among its processes with --engine sequential."
@@ -221,8 +221,10 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 def _metric(searcher: Searcher) -> dict[str, float]:
     ledger = searcher.ledger
     candidate, accuracy = ledger.best()
-    costs = measured_costs(candidate.architecture, searcher.space.model)
-    return {"default": accuracy, **costs, "candidates": ledger.told + ledger.stopped}
+    loss = ledger[candidate.number].loss
+    known = {} if loss is None else {"loss": loss}
+    costs = measured_costs(candidate.architecture, searcher.space.model, searcher.costs)
+    return {"default": accuracy, **known, **costs, "candidates": ledger.told}
 
 
 class Search:
@@ -236,7 +238,6 @@ class Search:
         evaluation: how candidates are evaluated.
         engine: who runs them.
         report: called after every answer.
-        racing: how candidates are stopped early; None for not at all.
         ranks: this process among those that share the candidates.
 
     Raises:
@@ -252,13 +253,12 @@ class Search:
         evaluation: Evaluation,
         engine: Engine = Engine(),
         report: Callable[[Searcher], Any] | None = None,
-        racing: Racing | None = None,
         ranks: Ranks = Ranks(),
     ) -> None:
         self.images, self.source, self.header = images, source, checkpoint.header
         self.searcher = searcher
         self.evaluation, self.engine, self.report = evaluation, engine, report
-        self.racing, self.ranks = racing, ranks
+        self.ranks = ranks
         self._use_ema = checkpoint.use_ema
         self._supernet = checkpoint.supernet() if engine.engine == "sequential" else None
 
@@ -285,7 +285,6 @@ class Search:
             output,
             retries=self.engine.retries,
             on_answer=self.report,
-            racing=self.racing,
             crew=crew,
         )
         experiment = None
@@ -301,14 +300,14 @@ class Search:
         assert strategy.folder is not None
         kept = experiment if self.engine.keep_ui else None
         files, count = strategy.folder, len(self.source)
-        return Searched(output, self.searcher, files, count, self.racing, experiment=kept)
+        return Searched(output, self.searcher, files, count, experiment=kept)
 
     def finished(self, output: Path) -> Searched:
         """The complete search that a folder holds."""
         files = SearchFolder(output, self.searcher)
         self.ranks.on_main(files.resume)
         self._tell_all()
-        return Searched(output, self.searcher, files, len(self.source), self.racing, fresh=False)
+        return Searched(output, self.searcher, files, len(self.source), fresh=False)
 
     def _here(self, output: Path, strategy: EvolutionStrategy, crew: Crew | None) -> None:
         from ..experiment import run_experiment
@@ -326,7 +325,7 @@ class Search:
             with crew.ended():
                 run_experiment(supernet, evaluator, strategy, output)
         else:
-            crew.serve(PartEvaluator(supernet, evaluator, self.racing, self.searcher.seed))
+            crew.serve(PartEvaluator(supernet, evaluator))
 
     def _tell_all(self) -> None:
         """Let every rank know what the main one has found."""

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..complexity import told_costs
+from ..costs import told_costs
 from ..data.data_set import DataSet, Loading
 from ..errors import ConfigError
 from ..experiment import current_trial

@@ -13,7 +13,7 @@ matplotlib.use("Agg")  # a run on a server has no screen
 
 from matplotlib import pyplot as plt
 
-from ..complexity import COSTS
+from ..costs import KNOWN
 from ..files import replacing
 from ..search.random_subnets import standard_error
 from ..search.searcher import Searcher
@@ -45,12 +45,18 @@ UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 @contextmanager
-def _figure(path: str | Path, size: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
-    """A figure and its axes, which are written by rename at the end, in the format of the file's suffix."""
+def figure_file(path: str | Path, size: tuple[float, float], panels: int = 1) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes, which are written by rename at the end, in the format of the file's suffix.
+
+    Args:
+        path: the file.
+        size: of the figure in inches.
+        panels: how many axes, side by side with the same vertical axis; of several an array is given.
+    """
     path = Path(path)
     kind = path.suffix.lower().lstrip(".")
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        figure, axes = plt.subplots(1, panels, figsize=size, sharey=True, layout="constrained")
         try:
             yield figure, axes
             with replacing(path) as temporary:
@@ -60,7 +66,8 @@ def _figure(path: str | Path, size: tuple[float, float]) -> Iterator[tuple[Any, 
 
 
 def draw_candidates(searcher: Searcher, path: str | Path) -> None:
-    """Accuracy on the selection images against parameters: all candidates, the limits and the winner.
+    """Accuracy on the selection images against the cost that the search limits, by default parameters: all
+    candidates, the limits and the winner.
 
     Args:
         searcher: a search with at least one answer.
@@ -68,10 +75,10 @@ def draw_candidates(searcher: Searcher, path: str | Path) -> None:
     """
     model = searcher.space.model
     ranking = searcher.ledger.ranking()
-    count = COSTS["params"].value
-    sizes = [count(candidate.architecture, model) / 1e6 for candidate, _ in ranking]
+    cost = searcher.costs[next(iter(searcher.limits.given), "params")]
+    sizes = [cost.value(candidate.architecture, model) / cost.scale for candidate, _ in ranking]
     accuracies = [accuracy for _, accuracy in ranking]
-    with _figure(path, (7, 4.5)) as (figure, axes):
+    with figure_file(path, (7, 4.5)) as (figure, axes):
         points = axes.scatter(
             sizes,
             accuracies,
@@ -85,11 +92,15 @@ def draw_candidates(searcher: Searcher, path: str | Path) -> None:
             bar = figure.colorbar(points, label="generation")
             bar.locator = matplotlib.ticker.MaxNLocator(integer=True)
             bar.update_ticks()
-        for limit, name in zip(searcher.limits["params"], ("min", "max")):
+        for limit, name in zip(searcher.limits[cost.name], ("min", "max")):
             if limit is not None:
-                axes.axvline(limit, color="0.35", linestyle="--", linewidth=1, label=f"{name} {limit:g} M")
-        _star(axes, sizes[0], accuracies[0], "crimson", f"winner: {_told(accuracies[0], sizes[0] * 1e6)}")
-        _name_axes(axes, "params", "selection")
+                axes.axvline(
+                    limit, color="0.35", linestyle="--", linewidth=1, label=f"{name} {limit:g} {cost.unit}"
+                )
+        _star(
+            axes, sizes[0], accuracies[0], "crimson", f"winner: {_told(accuracies[0], sizes[0], cost.unit)}"
+        )
+        _name_axes(axes, cost.name, "selection")
         axes.set_title(f"{len(ranking):,} subnets of '{searcher.space.name}' with inherited weights")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)
 
@@ -114,7 +125,7 @@ def draw_samples(
     random = [row for row in rows if row["origin"] == "random"]
     given = [row for row in rows if row["origin"] == "given"]
     widths = sorted({row["architecture"]["embed_dim"] for row in random})
-    with _figure(path, (7, 4.8)) as (figure, axes):
+    with figure_file(path, (7, 4.8)) as (figure, axes):
         for place, width in enumerate(widths):
             members = [row for row in random if row["architecture"]["embed_dim"] == width]
             color = plt.get_cmap("viridis")(0.9 * place / max(1, len(widths) - 1))
@@ -133,7 +144,7 @@ def draw_samples(
         axes.plot(centres, means, color="black", linewidth=1.4, linestyle=":", label="mean of a size")
         _front(axes, [(row["params"] / 1e6, row["top1"]) for row in front], "0.25", "Pareto front")
         for row, color in zip(given, _cycle(("crimson", *COLORS[:4]))):
-            label = f"{row['name']}: {_told(row['top1'], row['params'])}"
+            label = f"{row['name']}: {_told(row['top1'], row['params'] / 1e6, 'M')}"
             _star(axes, row["params"] / 1e6, row["top1"], color, label, row["images"])
         _name_axes(axes, "params", random[0]["split"])
         subnets = "random subnet" if len(random) == 1 else "random subnets"
@@ -150,17 +161,17 @@ def draw_comparison(
     log: bool = False,
     title: str = "",
 ) -> None:
-    """Accuracy against parameters or MACs of any results, beside published ones of other networks.
+    """Accuracy against any cost of any results, beside published ones of other networks.
 
     Args:
         series: results; those whose cost is not known are left out.
         peers: the other networks, drawn in grey; networks of one family are joined.
         path: a `.png`, `.pdf` or `.svg` file, written by rename.
-        against: 'params' or 'macs'.
+        against: name of the cost.
         log: whether the axis of the cost is logarithmic.
         title: text above the figure.
     """
-    with _figure(path, (7.5, 5.4)) as (figure, axes):
+    with figure_file(path, (7.5, 5.4)) as (figure, axes):
         drawn = [_families(axes, peers, against, PEERS, MARKERS)]
         points = [(label.x, label.y) for label in drawn[0][0]]
         if peers:
@@ -199,7 +210,7 @@ Drawn = tuple[list[Label], list[list[tuple[float, float]]]]
 
 
 def _place(result: Result, against: str) -> tuple[float, float]:
-    return result.costs[against] / COSTS[against].scale, result.top1
+    return result.costs[against] / KNOWN[against].scale, result.top1
 
 
 def _cloud(axes: Any, entry: Series, known: Sequence[Result], against: str, color: str) -> Drawn:
@@ -265,14 +276,14 @@ def _front(axes: Any, points: Sequence[tuple[float, float]], color: str, label: 
 
 
 def _name_axes(axes: Any, against: str, split: str, imagenet: bool = False) -> None:
-    cost = COSTS[against]
+    cost = KNOWN[against]
     axes.set_xlabel(f"{cost.title} ({cost.unit})")
     images = f" on the {split} images" if split else " on ImageNet" if imagenet else ""
     axes.set_ylabel(f"top-1{images} (%)")
 
 
-def _told(accuracy: float, count: float) -> str:
-    return f"{accuracy:.2f} %, {count / 1e6:.3g} M"
+def _told(accuracy: float, value: float, unit: str) -> str:
+    return f"{accuracy:.2f} %, {value:.3g} {unit}"
 
 
 def _writable(text: str) -> str:

@@ -7,10 +7,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..complexity import COSTS, cost_rows
+from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
+from ..search.front_files import file_of
 from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
+from ..search.trade import Member, front_of
 from ..space import SearchSpace
 
 SUMMARY_FILE = "summary.txt"
@@ -44,24 +46,56 @@ def search_rows(searcher: Searcher) -> list[tuple[str, str]]:
     failed = [("candidates given up", f"{ledger.failed:,}")] if ledger.failed else []
     return [
         ("search space", f"{space.name}, {space.size:,} subnets"),
-        ("candidates evaluated", f"{ledger.told + ledger.stopped:,}"),
+        ("candidates evaluated", f"{ledger.told:,}"),
         *failed,
         ("best architecture", str(architecture)),
-        *cost_rows(architecture, model),
+        *cost_rows(architecture, model, searcher.costs),
         ("top-1 on the selection images", f"{accuracy:.2f} %"),
+        *loss_row(ledger[candidate.number].loss, " on the selection images"),
     ]
 
 
-def write_summary(output: Path, rows: Sequence[tuple[str, str]]) -> None:
-    """Write the summary of a run into its folder."""
-    write_text(output / SUMMARY_FILE, table(rows))
+def loss_row(loss: float | None, where: str = "") -> list[tuple[str, str]]:
+    """A mean cross-entropy as a row of a table; none if it is not known."""
+    return [] if loss is None else [(f"cross-entropy{where}", f"{loss:.4f}")]
+
+
+def front_text(searcher: Searcher) -> str:
+    """The front of a search that trades accuracy, as a table."""
+    rows = [
+        (file_of(member), _with_error(member), *(cost.told(member.costs[name]) for name, cost in costs))
+        for costs in [searcher.costs.items()]
+        for member in front_of(searcher)
+    ]
+    return grid(("front", "top-1 %", *(cost.title for cost in searcher.costs.values())), rows)
+
+
+def _with_error(member: Member) -> str:
+    error = "" if member.error is None else f" ± {member.error:.2f}"
+    return f"{member.accuracy:.2f}{error}"
+
+
+def write_summary(output: Path, rows: Sequence[tuple[str, str]], more: str = "") -> None:
+    """Write the summary of a run into its folder.
+
+    Args:
+        output: folder of the run.
+        rows: a table of two columns.
+        more: text behind the table.
+    """
+    write_text(output / SUMMARY_FILE, table(rows) + (f"\n{more}" if more else ""))
 
 
 Row = Mapping[str, Any]
 
 
 def sample_text(
-    rows: Sequence[Row], best: Sequence[Row], front: Sequence[Row], space: SearchSpace, n: int
+    rows: Sequence[Row],
+    best: Sequence[Row],
+    front: Sequence[Row],
+    space: SearchSpace,
+    n: int,
+    costs: Costs = COSTS,
 ) -> str:
     """What a sample found.
 
@@ -71,6 +105,7 @@ def sample_text(
         front: the rows of the Pareto front.
         space: search space of the subnets.
         n: how many random ones were asked for.
+        costs: what is known of a subnet's costs.
     """
     drawn = sum(row["origin"] == "random" for row in rows)
     failed = [row for row in rows if row.get("failed")]
@@ -97,13 +132,13 @@ def sample_text(
             f"{entry['subnets']:,}",
             f"{entry['mean']:.2f}",
             f"{entry['std']:.2f}",
-            *_short(entry["best"]),
+            *_short(entry["best"], costs),
         )
         for entry in best
     ]
-    costs = [cost.title for cost in COSTS.values()]
-    head = ("parameters (M)", "subnets", "mean %", "std %", "best %", *costs, "number")
-    fronts = [(row["name"] or "random", *_short(row)) for row in front]
+    titles = [cost.title for cost in costs.values()]
+    head = ("parameters (M)", "subnets", "mean %", "std %", "best %", *titles, "number")
+    fronts = [(row["name"] or "random", *_short(row, costs)) for row in front]
     return (
         f"{table(lines)}\n{grid(head, sizes)}\n{grid(('Pareto front', *head[4:]), fronts)}\n"
         "The architecture of each number is in architectures/NUMBER.yaml.\n"
@@ -126,6 +161,6 @@ def _standing_row(rows: Sequence[Row], row: Row) -> tuple[str, str]:
     )
 
 
-def _short(row: Row) -> tuple[str, ...]:
-    costs = [cost.told(row[name]) for name, cost in COSTS.items()]
-    return f"{row['top1']:.2f}", *costs, str(row["number"])
+def _short(row: Row, costs: Costs) -> tuple[str, ...]:
+    told = [cost.told(row[name]) for name, cost in costs.items()]
+    return f"{row['top1']:.2f}", *told, str(row["number"])

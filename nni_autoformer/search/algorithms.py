@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..space import SearchSpace
 from .evolution import Evolution, EvolutionConfig
@@ -20,7 +21,10 @@ SEARCHERS: dict[str, type[GenerationalSearch[Any]]] = {
 
 
 def searcher_with(
-    space: SearchSpace, limits: Limits, configuration: EvolutionConfig | RandomConfig
+    space: SearchSpace,
+    limits: Limits,
+    configuration: EvolutionConfig | RandomConfig,
+    costs: Costs = COSTS,
 ) -> GenerationalSearch[Any]:
     """The search of the algorithm that a configuration is of.
 
@@ -28,13 +32,14 @@ def searcher_with(
         space: search space.
         limits: what a subnet may cost.
         configuration: configuration of a search algorithm.
+        costs: what is known of a subnet's costs.
 
     Raises:
         ConfigError: no subnet of the space meets the limits, or it is no configuration of an algorithm.
     """
     for searcher in SEARCHERS.values():
         if type(configuration) is searcher.configuration:
-            return searcher(space, limits, configuration)
+            return searcher(space, limits, configuration, costs)
     raise ConfigError(f"{configuration!r} configures none of the algorithms {', '.join(SEARCHERS)}.")
 
 
@@ -45,7 +50,7 @@ def tell_setting(searcher: GenerationalSearch[Any]) -> None:
     config = searcher.config
     if isinstance(config, EvolutionConfig) and config.population_size != EvolutionConfig().population_size:
         _logger.info(f"The evolution has {config.told}.")
-    for sentence in searcher.limits.idle(searcher.space):
+    for sentence in searcher.limits.idle(searcher.space, searcher.costs):
         _logger.warning(sentence)
 
 

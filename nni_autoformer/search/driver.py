@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from ..architecture import Architecture
-from ..complexity import COSTS
 from ..config import shown
+from ..costs import KNOWN
 from ..errors import ConfigError
 from .folder import IMAGES_CHECKSUM, SearchFolder
 from .ledger import Candidate, Entry, Ledger, Status
@@ -136,15 +136,6 @@ class SearchDriver:
         with self._lock:
             return self._contents.setdefault("trial images", str(seen)) == str(seen)
 
-    def stopped(self, candidate: Candidate, details: Mapping[str, Any]) -> bool:
-        """Take that a candidate was stopped early; False if it had an answer already.
-
-        Args:
-            candidate: what was evaluated.
-            details: what was measured until then.
-        """
-        return self._take(candidate, lambda number: self.ledger.stop(number, _plain(details)))
-
     def _take(self, candidate: Candidate, write: Callable[[int], Entry]) -> bool:
         with self._lock:
             if self.ledger[candidate.number].status.answered:
@@ -202,7 +193,7 @@ class SearchDriver:
         )
 
 
-OF_THE_ARCHITECTURE = {f"{cost.name} ({cost.unit})" for cost in COSTS.values()}
+OF_THE_ARCHITECTURE = {f"{cost.name} ({cost.unit})" for cost in KNOWN.values()}
 """What a trial reports for the web UI, see `measured_costs`, and what is known without it."""
 
 

@@ -7,13 +7,11 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import asdict, dataclass
-from typing import Any
+from dataclasses import asdict
 
 from nni.nas.execution import Middleware, SequentialExecutionEngine
 from nni.nas.execution.event import (
     FinalMetricEvent,
-    IntermediateMetricEvent,
     ModelEvent,
     ModelEventType,
     TrainingEndEvent,
@@ -23,21 +21,8 @@ from nni.nas.space import ExecutableModelSpace, ModelStatus
 from ..architecture import Architecture
 from ..experiment import fixes
 from .generation import Generations, Verdict
-from .ledger import Status
 
 _logger = logging.getLogger("nni.autoformer")
-
-
-@dataclass
-class StoppedEarly(TrainingEndEvent):
-    """The end of a model that was stopped because it is out of the best, as an assessor of NNI stops a trial:
-    it has a running result and no final one. For a listener who does not know it, training was interrupted.
-
-    Attributes:
-        metric: the running result, which an ordinary event has told before.
-    """
-
-    metric: Any = None
 
 
 class GenerationEngine(Middleware):
@@ -85,15 +70,11 @@ class GenerationEngine(Middleware):
             self._answer(model, verdict)
 
     def _answer(self, model: ExecutableModelSpace, verdict: Verdict) -> None:
-        if verdict.status is Status.FAILED:
+        if verdict.accuracy is None:
             self._note(verdict.error)
             self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Failed))
             return
         metric = {"default": verdict.accuracy.top1, **asdict(verdict.accuracy)}
-        if verdict.status is Status.STOPPED:
-            self.dispatch_model_event(IntermediateMetricEvent(model, metric))
-            self.dispatch_model_event(StoppedEarly(model, ModelStatus.Interrupted, metric))
-            return
         self.dispatch_model_event(FinalMetricEvent(model, metric))
         self.dispatch_model_event(TrainingEndEvent(model, ModelStatus.Trained))
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..complexity import cost_rows, costs_of
+from ..costs import cost_rows, costs_of
 from ..errors import ConfigError
 from ..files import append_line, told_when_full, write_text
 from .ledger import Entry, Status
@@ -24,6 +24,7 @@ CONTENTS = {
     "supernet": "the supernet's weights",
     "images": "the selection images",
     "trial images": "the images that trials evaluate on",
+    "latency table": "the latency table",
 }
 """What accuracies depend on beside the setting of a search, in words."""
 
@@ -96,11 +97,6 @@ class SearchFolder:
         self.save()
         self._append(self._row(entry))
 
-    def image_evaluations(self) -> int:
-        """How many images all candidates have seen together."""
-        seen = (entry.details.get("images") for entry in self.searcher.ledger)
-        return sum(count for count in seen if type(count) is int)  # a trial may report anything
-
     @contextmanager
     def together(self) -> Iterator[None]:
         """Write the state once after all answers inside the `with` block, which is left when they are in or
@@ -127,15 +123,24 @@ class SearchFolder:
         with told_when_full(listed):
             append_line(listed, json.dumps(row))
 
+    def write_found(self) -> None:
+        """Write the best architecture, and the front of a search that trades accuracy."""
+        self.write_best()
+        if self.searcher.traded:
+            from .front_files import write_front
+
+            write_front(self.folder, self.searcher)
+
     def write_best(self) -> None:
         """Write the best architecture as YAML, with what is known of it at the top."""
         ledger, space = self.searcher.ledger, self.searcher.space
         candidate, accuracy = ledger.best()
         costs = ", ".join(
-            f"{count} {title}" for title, count in cost_rows(candidate.architecture, space.model)
+            f"{count} {title}"
+            for title, count in cost_rows(candidate.architecture, space.model, self.searcher.costs)
         )
         comment = (
-            f"Best of {ledger.told + ledger.stopped} candidates in the space '{space.name}': "
+            f"Best of {ledger.told} candidates in the space '{space.name}': "
             f"{accuracy:.2f} % on the selection images,\n"
             f"{costs} (candidate {candidate.number})."
         )
@@ -143,15 +148,14 @@ class SearchFolder:
             candidate.architecture.to_yaml(self.folder / BEST_FILE, comment, space.model.to_dict())
 
     def _row(self, entry: Entry) -> dict[str, Any]:
-        candidate = entry.candidate
+        candidate, searcher = entry.candidate, self.searcher
         row = {
             "number": candidate.number,
             "generation": candidate.generation,
             "origin": candidate.origin,
             "architecture": candidate.architecture.to_dict(),
-            **costs_of(candidate.architecture, self.searcher.space.model),
+            **costs_of(candidate.architecture, searcher.space.model, searcher.costs),
             "accuracy": entry.accuracy,
             **entry.details,
         }
-        marks = {Status.FAILED: {"failed": True}, Status.STOPPED: {"stopped": True}}
-        return row | marks.get(entry.status, {})
+        return row | ({"failed": True} if entry.status is Status.FAILED else {})

@@ -15,11 +15,14 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
 from ..config import shown
+from ..costs import COSTS, Cost, Costs
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger, Status
 from .limits import Limits
+from .pareto import require_traded
+from .ranking import Ranking
 from .searcher import Answer
 
 RANDOM_DRAWS = 10_000
@@ -43,6 +46,14 @@ class Pace(Protocol):
     def seed(self) -> int:
         """Random seed of every proposal."""
 
+    @property
+    def rank_by(self) -> str:
+        """What candidates rank by first: 'top1' or 'loss'."""
+
+    @property
+    def pareto(self) -> str | None:
+        """Names of the costs that accuracy is traded against, see `pareto.pareto_setting`."""
+
 
 Config = TypeVar("Config", bound=Pace)
 
@@ -54,22 +65,25 @@ class GenerationalSearch(ABC, Generic[Config]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how the search runs; a dataclass.
+        costs: what is known of a subnet's costs.
 
     Attributes:
         algorithm: name of the algorithm.
         configuration: class of its configuration.
+        traded: names of the costs that accuracy is traded against; empty for a search for one subnet.
 
     Raises:
-        ConfigError: no subnet of the space meets the limits.
+        ConfigError: no subnet of the space meets the limits, or a cost that is traded has no table.
     """
 
     algorithm: ClassVar[str]
     configuration: ClassVar[type]
 
-    def __init__(self, space: SearchSpace, limits: Limits, config: Config) -> None:
-        limits.require_feasible(space)
-        self.space, self.limits, self.config = space, limits, config
-        self.ledger = Ledger()
+    def __init__(self, space: SearchSpace, limits: Limits, config: Config, costs: Costs = COSTS) -> None:
+        limits.require_feasible(space, costs)
+        self.space, self.limits, self.config, self.costs = space, limits, config, costs
+        self.traded = require_traded(config.pareto, costs)
+        self.ledger = Ledger(self._ranking())
         self._generation = 0
         self._closed = False  # the generation has all of its candidates
         self._first = self._random(generator(config.seed, "proposal", 0, 0))
@@ -90,16 +104,6 @@ class GenerationalSearch(ABC, Generic[Config]):
         Returns:
             None in place of the subnet, if no new one is left; it ends the generation.
         """
-
-    @property
-    @abstractmethod
-    def keep(self) -> int:
-        """How many of the best candidates later proposals depend on."""
-
-    @property
-    def seed(self) -> int:
-        """Random seed of every proposal."""
-        return self.config.seed
 
     @property
     def planned(self) -> int:
@@ -137,11 +141,14 @@ class GenerationalSearch(ABC, Generic[Config]):
             return self.ask()
         return self.ledger.start(candidate.number)
 
-    def incumbents(self) -> list[Architecture]:
-        """The best of complete generations that later proposals depend on, best first."""
-        # which answers of this generation are in depends on how many are evaluated at once
-        earlier = [c.architecture for c, _ in self.ledger.ranking() if c.generation < self._generation]
-        return earlier[: self.keep]
+    def _ranking(self) -> Ranking:
+        """The order of the candidates; equally good ones by what the search limits or trades, or
+        else by parameters.
+        """
+        traded = [self.costs[name] for name in self.traded]
+        limited = [self.costs[name] for name, ends in self.limits.items() if ends != (None, None)]
+        compared: list[Cost] = [*limited, *(cost for cost in traded if cost not in limited)]
+        return Ranking(self.config.rank_by, compared or [self.costs["params"]], self.space.model)
 
     # Answers, as the ledger has them
 
@@ -156,26 +163,17 @@ class GenerationalSearch(ABC, Generic[Config]):
         return self.ledger.failed
 
     @property
-    def stopped(self) -> int:
-        """Number of candidates that were stopped early, because they are out of the best."""
-        return self.ledger.stopped
-
-    @property
     def answered(self) -> int:
-        """Number of candidates that nothing more is expected of: told, given up or stopped."""
+        """Number of candidates that nothing more is expected of: told or given up."""
         return self.ledger.answered
 
-    def tell(self, number: int, accuracy: float) -> None:
-        """Say how good a candidate is, see `Ledger.tell`."""
-        self.ledger.tell(number, accuracy)
+    def tell(self, number: int, accuracy: float, details: Mapping[str, Any] | None = None) -> None:
+        """Say how good a candidate is, see `Ledger.tell`; its cross-entropy is the detail 'loss'."""
+        self.ledger.tell(number, accuracy, details)
 
     def fail(self, number: int) -> None:
         """Give a candidate up, see `Ledger.fail`."""
         self.ledger.fail(number)
-
-    def stop(self, number: int) -> None:
-        """Say that a candidate is out of the best, see `Ledger.stop`."""
-        self.ledger.stop(number)
 
     def ranking(self) -> list[tuple[Candidate, float]]:
         """All candidates with an accuracy, best first, see `Ledger.ranking`."""
@@ -205,7 +203,7 @@ class GenerationalSearch(ABC, Generic[Config]):
         return (
             architecture is not None
             and architecture not in self.ledger
-            and self.limits.allows(architecture, self.space.model)
+            and self.limits.allows(architecture, self.space.model, self.costs)
         )
 
     def _first_new(self, draw: Draw, rng: random.Random, attempts: int) -> Architecture | None:
@@ -245,7 +243,7 @@ class GenerationalSearch(ABC, Generic[Config]):
 
         Raises:
             ConfigError: the state is of a search in another space, under other limits, with another
-                configuration or by another algorithm.
+                configuration or by another algorithm, or of one that stopped candidates early.
         """
         mine, theirs = self._setting(), state["setting"]
         if self.algorithm not in theirs:
@@ -253,15 +251,16 @@ class GenerationalSearch(ABC, Generic[Config]):
             raise ConfigError(
                 f"the search cannot be resumed: the algorithm was {others} and is {self.algorithm} now."
             )
+        defaults = {self.algorithm: asdict(self.configuration())}  # of settings that earlier versions lack
         for part, values in mine.items():
-            before = theirs.get(part, {})
+            before = {**defaults.get(part, {}), **theirs.get(part, {})}
             for key, value in values.items():
                 if before.get(key) != value:
                     raise ConfigError(
                         f"the search cannot be resumed: {part}.{key} was {shown(before.get(key))} and is "
                         f"{shown(value)} now."
                     )
-        ledger = Ledger.from_state(state["candidates"])
+        ledger = Ledger.from_state(state["candidates"], self._ranking())
         for entry in ledger:
             self.space.require(entry.candidate.architecture, f"candidate {entry.candidate.number}")
         self._generation, self._closed, self.ledger = state["generation"], state["closed"], ledger

@@ -7,14 +7,14 @@ from collections.abc import Iterator, Mapping
 from decimal import Decimal
 
 from ..architecture import Architecture
-from ..complexity import COSTS, Cost
+from ..costs import COSTS, KNOWN, NEEDS_TABLE, Cost, Costs
 from ..errors import ConfigError
 from ..space import ModelConfig, SearchSpace
 
 Range = tuple[float | None, float | None]
 """The least and the most that is allowed, in the cost's unit; None is no limit."""
 
-LIMITS = tuple(f"{side}_{name}" for name in COSTS for side in ("min", "max"))
+LIMITS = tuple(f"{side}_{name}" for name in KNOWN for side in ("min", "max"))
 """The names of all limits: `min_params`, `max_params`, …"""
 
 
@@ -22,22 +22,24 @@ class Limits(Mapping[str, Range]):
     """Inclusive limits on a subnet, as a mapping from costs to ranges.
 
     ``Limits(max_params=6, min_macs=0.5)["params"]`` is ``(None, 6)``. Parameters are in millions, MACs in
-    billions of one image, as `complexity.macs` counts them: without those of the relative position.
+    billions of one image, as `complexity.macs` counts them: without those of the relative position; memory in
+    megabytes, see `memory.memory`, and latency in milliseconds.
 
     Args:
-        limits: limits by name, `min_COST` or `max_COST` for a cost in `complexity.COSTS`; None is no limit.
+        limits: limits by name, `min_COST` or `max_COST` for a cost in `costs.COST_NAMES`; None is no limit.
 
     Raises:
-        ConfigError: there is no such limit, or a value is NaN or infinite.
+        ConfigError: there is no such limit, or a value is negative, NaN or infinite.
     """
 
     def __init__(self, **limits: float | None) -> None:
         for name, value in limits.items():
             if name not in LIMITS:
                 raise ConfigError(f"'{name}' is no limit; known are {', '.join(LIMITS)}.")
-            if value is not None and not math.isfinite(value):
-                raise ConfigError(f"--{name.replace('_', '-')} is {value}; it should be a finite number.")
-        self._ranges = {name: (limits.get(f"min_{name}"), limits.get(f"max_{name}")) for name in COSTS}
+            if value is not None and not (math.isfinite(value) and value >= 0):
+                flag = name.replace("_", "-")
+                raise ConfigError(f"--{flag} is {value}; it should be a finite number, 0 or more.")
+        self._ranges = {name: (limits.get(f"min_{name}"), limits.get(f"max_{name}")) for name in KNOWN}
 
     def __getitem__(self, cost: str) -> Range:
         return self._ranges[cost]
@@ -52,12 +54,23 @@ class Limits(Mapping[str, Range]):
         given = ", ".join(f"{name}={value}" for name, value in self.to_dict().items() if value is not None)
         return f"Limits({given})"
 
-    def allows(self, architecture: Architecture, model: ModelConfig) -> bool:
-        """Whether a subnet is within the limits."""
+    @property
+    def given(self) -> dict[str, Range]:
+        """The ranges of the costs that are limited."""
+        return {name: between for name, between in self._ranges.items() if between != (None, None)}
+
+    def allows(self, architecture: Architecture, model: ModelConfig, costs: Costs = COSTS) -> bool:
+        """Whether a subnet is within the limits.
+
+        Args:
+            architecture: the subnet.
+            model: the network around it.
+            costs: where each limited cost has its values, see `require_feasible`.
+        """
         for name, (low, high) in self._ranges.items():
             if low is None and high is None:
                 continue
-            cost = COSTS[name]
+            cost = costs[name]
             count = cost.value(architecture, model)
             if (low is not None and count < _exact(low, cost)) or (
                 high is not None and count > _exact(high, cost)
@@ -65,15 +78,21 @@ class Limits(Mapping[str, Range]):
                 return False
         return True
 
-    def require_feasible(self, space: SearchSpace) -> None:
+    def require_feasible(self, space: SearchSpace, costs: Costs = COSTS) -> None:
         """Check the limits against what the subnets of a space cost.
 
+        Args:
+            space: search space.
+            costs: where each limited cost has its values.
+
         Raises:
-            ConfigError: a lower limit is above its upper one, or no subnet of the space can meet a limit; the
-                sentence gives the space's range.
+            ConfigError: a limited cost needs a table and has none, a lower limit is above its upper one, or
+                no subnet of the space can meet a limit; the sentence gives the space's range.
         """
-        for name, (low, high) in self._ranges.items():
-            cost = COSTS[name]
+        for name, (low, high) in self.given.items():
+            if name not in costs:
+                raise ConfigError(NEEDS_TABLE.format(f"--{'min' if high is None else 'max'}-{name}"))
+            cost = costs[name]
             if low is not None and high is not None and low > high:
                 raise ConfigError(f"--min-{name} {low:g} is above --max-{name} {high:g}.")
             smallest, largest = cost.range(space)
@@ -83,11 +102,11 @@ class Limits(Mapping[str, Range]):
             if low is not None and _exact(low, cost) > largest:
                 raise ConfigError(f"--min-{name} {low:g}: no subnet meets this limit; {spans}.")
 
-    def idle(self, space: SearchSpace) -> list[str]:
+    def idle(self, space: SearchSpace, costs: Costs = COSTS) -> list[str]:
         """A sentence for each limit that excludes no subnet of a space, as one in another unit does."""
         sentences = []
-        for name, (low, high) in self._ranges.items():
-            cost = COSTS[name]
+        for name, (low, high) in self.given.items():
+            cost = costs[name]
             smallest, largest = cost.range(space)
             for side, limit, excludes in (
                 ("min", low, low is not None and _exact(low, cost) > smallest),
@@ -97,7 +116,7 @@ class Limits(Mapping[str, Range]):
                     continue
                 sentences.append(
                     f"--{side}-{name} {limit:.15g} excludes no subnet: {_spans(cost, space)}. The limit is "
-                    f"in {cost.unit} ({cost.scale:,})."
+                    f"in {cost.unit}{f' ({cost.scale:,})' if cost.scale > 1 else ''}."
                 )
         return sentences
 

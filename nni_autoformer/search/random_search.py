@@ -11,9 +11,12 @@ from typing import ClassVar
 
 from ..architecture import Architecture
 from ..config import at_least, require_ranges, setting
+from ..costs import COSTS, Costs
 from ..space import SearchSpace
 from .generational import GenerationalSearch
 from .limits import Limits
+from .pareto import pareto_setting
+from .ranking import rank_by_setting
 
 GROUP = "random search"
 
@@ -26,11 +29,11 @@ class RandomConfig:
         ConfigError: a value is out of its range.
     """
 
-    population_size: int = setting(
-        50, "candidates that are evaluated together and race each other", at_least(1), GROUP, "N"
-    )
+    population_size: int = setting(50, "candidates that are evaluated together", at_least(1), GROUP, "N")
     generations: int = setting(20, "number of times that as many are drawn", at_least(1), GROUP, "N")
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    rank_by: str = rank_by_setting(GROUP)
+    pareto: str | None = pareto_setting(GROUP)
 
     def __post_init__(self) -> None:
         require_ranges(self)
@@ -43,6 +46,7 @@ class RandomSearch(GenerationalSearch[RandomConfig]):
         space: space that is searched.
         limits: what a subnet may cost.
         config: how many subnets are drawn.
+        costs: what is known of a subnet's costs.
 
     Raises:
         ConfigError: no subnet of the space meets the limits.
@@ -52,14 +56,13 @@ class RandomSearch(GenerationalSearch[RandomConfig]):
     configuration: ClassVar[type] = RandomConfig
 
     def __init__(
-        self, space: SearchSpace, limits: Limits = Limits(), config: RandomConfig = RandomConfig()
+        self,
+        space: SearchSpace,
+        limits: Limits = Limits(),
+        config: RandomConfig = RandomConfig(),
+        costs: Costs = COSTS,
     ) -> None:
-        super().__init__(space, limits, config)
-
-    @property
-    def keep(self) -> int:
-        """One: no proposal depends on another, and the search is for the best."""
-        return 1
+        super().__init__(space, limits, config, costs)
 
     def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
         return self._random(rng), "random"

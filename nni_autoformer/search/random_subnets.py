@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ..architecture import Architecture
-from ..complexity import costs_of
+from ..costs import COSTS, Costs, costs_of
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -42,7 +42,7 @@ class SampledSubnet:
         """Its number, and its name if it has one."""
         return f"{self.number} '{self.name}'" if self.name else str(self.number)
 
-    def row(self, space: SearchSpace) -> dict[str, Any]:
+    def row(self, space: SearchSpace, costs: Costs = COSTS) -> dict[str, Any]:
         """What is known of it before it is evaluated, as JSON values; the keys are those of a search's
         candidates.
         """
@@ -51,12 +51,12 @@ class SampledSubnet:
             "origin": "given" if self.name else "random",
             "name": self.name,
             "architecture": self.architecture.to_dict(),
-            **costs_of(self.architecture, space.model),
+            **costs_of(self.architecture, space.model, costs),
         }
 
 
 def draw_subnets(
-    space: SearchSpace, count: int, limits: Limits = Limits(), seed: int = 0
+    space: SearchSpace, count: int, limits: Limits = Limits(), seed: int = 0, costs: Costs = COSTS
 ) -> list[Architecture]:
     """Different subnets of a space within limits, each drawn uniformly in the published order.
 
@@ -65,6 +65,7 @@ def draw_subnets(
         count: how many.
         limits: what a subnet may cost.
         seed: random seed of all draws.
+        costs: what is known of a subnet's costs.
 
     Returns:
         `count` subnets, or all that are within the limits if a small space has fewer.
@@ -72,29 +73,29 @@ def draw_subnets(
     Raises:
         ConfigError: no subnet meets the limits, or in a large space too few were found.
     """
-    limits.require_feasible(space)
+    limits.require_feasible(space, costs)
     found: dict[Architecture, None] = {}  # in the order of the draws
     for number in range(count):
         rng = generator(seed, "sample", number)
         for _ in range(DRAWS):
             architecture = space.sample(rng)
-            if architecture not in found and limits.allows(architecture, space.model):
+            if architecture not in found and limits.allows(architecture, space.model, costs):
                 found[architecture] = None
                 break
         else:
-            return _and_the_rest(space, count, limits, found)
+            return _and_the_rest(space, count, limits, costs, found)
     return list(found)
 
 
 def _and_the_rest(
-    space: SearchSpace, count: int, limits: Limits, found: Mapping[Architecture, None]
+    space: SearchSpace, count: int, limits: Limits, costs: Costs, found: Mapping[Architecture, None]
 ) -> list[Architecture]:
     if space.size > DRAWS:  # too many to look at all
         raise ConfigError(
             f"--n {count}: only {len(found)} different subnets within the limits were found in "
             f"'{space.name}', and no other one in {DRAWS:,} draws; widen the limits or ask for fewer."
         )
-    rest = [entry for entry in space if entry not in found and limits.allows(entry, space.model)]
+    rest = [entry for entry in space if entry not in found and limits.allows(entry, space.model, costs)]
     if not found and not rest:
         raise ConfigError(f"no subnet of '{space.name}' is within the limits; widen them.")
     return [*found, *rest][:count]
@@ -103,6 +104,12 @@ def _and_the_rest(
 # What a sample tells
 
 Row = Mapping[str, Any]
+
+
+def rank(row: Row) -> tuple[float, ...]:
+    """Sorts rows that have an accuracy, best first, as a search ranks its candidates."""
+    loss = row.get("loss")  # earlier versions measured none
+    return -row["top1"], math.inf if loss is None else loss, row["params"], row["number"]
 
 
 def with_accuracy(rows: Sequence[Row]) -> list[Row]:
@@ -120,7 +127,7 @@ def best_of_sizes(rows: Sequence[Row], sizes: int) -> list[dict[str, Any]]:
     Returns:
         A row per size that has a subnet, smallest first: `from` and `to` in millions of parameters (the lower
         end counts, the upper does not), how many `subnets`, the `mean` and standard deviation `std` of their
-        accuracies, and the row of the `best`, of equal ones the smaller.
+        accuracies, and the row of the `best`, see `rank`.
     """
     random = [row for row in rows if row["origin"] == "random"]
     counts = [row["params"] / 1e6 for row in random]
@@ -138,7 +145,7 @@ def best_of_sizes(rows: Sequence[Row], sizes: int) -> list[dict[str, Any]]:
                 "subnets": len(members),
                 "mean": statistics.fmean(accuracies),
                 "std": statistics.pstdev(accuracies),
-                "best": min(members, key=lambda row: (-row["top1"], row["params"], row["number"])),
+                "best": min(members, key=rank),
             }
         )
     return found

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Protocol
 
-from ..architecture import Architecture
+from ..costs import Costs
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger
 from .limits import Limits
@@ -36,16 +36,16 @@ class Searcher(Protocol):
         """What a subnet may cost."""
 
     @property
+    def costs(self) -> Costs:
+        """What is known of a subnet's costs; the limited ones are among them."""
+
+    @property
+    def traded(self) -> tuple[str, ...]:
+        """Names of the costs that accuracy is traded against; empty for a search for one subnet."""
+
+    @property
     def ledger(self) -> Ledger:
         """All candidates; answers are written here."""
-
-    @property
-    def seed(self) -> int:
-        """Random seed of the search."""
-
-    @property
-    def keep(self) -> int:
-        """How many of the best candidates later proposals depend on: a race stops nobody among them."""
 
     @property
     def planned(self) -> int:
@@ -63,9 +63,6 @@ class Searcher(Protocol):
         """The next candidate to evaluate, an open one of the ledger first; or that there is none now, or none
         any more.
         """
-
-    def incumbents(self) -> list[Architecture]:
-        """The best `keep` subnets of complete generations, best first."""
 
     def state_dict(self) -> dict[str, Any]:
         """The whole search as plain values that pass through JSON unchanged."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -21,19 +21,17 @@ from nni.nas.strategy.base import Strategy
 
 from ..architecture import Architecture
 from ..bars import TEN_MINUTES, Bar
-from ..errors import ConfigError
 from ..experiment import fixes
 from ..experiment.manager import Manager
 from ..model import AutoFormer
 from .crew import Crew
 from .digests import digest_of_images, digest_of_weights
 from .driver import RETRIES, SearchDriver
-from .engine import GenerationEngine, StoppedEarly
+from .engine import GenerationEngine
 from .evaluator import SubnetEvaluator, supernet_of
 from .folder import SearchFolder
 from .generation import Generations
 from .ledger import Candidate
-from .racing import Racing
 from .searcher import Answer, Searcher
 
 POLL = 0.05
@@ -75,8 +73,6 @@ class EvolutionStrategy(Strategy):
         progress: show a progress bar.
         retries: how often a failing trial is run again before its candidate is given up.
         on_answer: called with the search algorithm after every answer.
-        racing: stop candidates that are out of the best before they have seen every image; needs a supernet
-            and a `SubnetEvaluator`. None evaluates all on all images.
         contents: digests of what candidates are evaluated with, see `SearchFolder`; where they are evaluated
             in this process, those of weights and images are taken of themselves.
         crew: the ranks that share the candidates of a generation, on a supernet with a `SubnetEvaluator`;
@@ -93,7 +89,6 @@ class EvolutionStrategy(Strategy):
         progress: bool = True,
         retries: int = RETRIES,
         on_answer: Callable[[Any], Any] | None = None,
-        racing: Racing | None = None,
         contents: Mapping[str, str] | None = None,
         crew: Crew | None = None,
     ) -> None:
@@ -101,7 +96,6 @@ class EvolutionStrategy(Strategy):
         fixes.apply()
         self.evolution = evolution
         self.driver = SearchDriver(evolution, folder, retries, on_answer, contents=contents)
-        self.racing = racing
         self.crew = crew
         self._progress = progress
         self._running: dict[int, tuple[ExecutableModelSpace, Candidate]] = {}
@@ -128,8 +122,6 @@ class EvolutionStrategy(Strategy):
             and isinstance(engine, SequentialExecutionEngine)
         ):
             self._engine = engine = self._together(engine, supernet, evaluator)
-        elif self.racing is not None:
-            raise ConfigError("racing: candidates can only race in one process, on a trained supernet.")
         self.driver.resume()
         engine.register_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         engine.register_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
@@ -145,7 +137,7 @@ class EvolutionStrategy(Strategy):
             contents["images"] = digest_of_images(evaluator.images)
             contents["supernet"] = digest_of_weights(supernet)
         generations = Generations(
-            supernet, evaluator, self.evolution, folder, self.racing, self._progress, contents, self.crew
+            supernet, evaluator, self.evolution, folder, self._progress, contents, self.crew
         )
         return GenerationEngine(engine, generations)
 
@@ -176,7 +168,7 @@ class EvolutionStrategy(Strategy):
             if self.driver.hopeless:
                 raise self.driver.hopeless_error(self._first_error())
         if self.folder is not None and evolution.ledger.told:
-            self.folder.write_best()
+            self.folder.write_found()
 
     def _first_error(self) -> str:
         if isinstance(self.engine, GenerationEngine):
@@ -218,13 +210,8 @@ class EvolutionStrategy(Strategy):
             fixes.adopt_trial(self.engine, number, self._model(candidate))
 
     def _answer(self, candidate: Candidate, metric: Any) -> None:
-        if self.driver.answer(candidate, metric):
-            self._show(candidate)
-
-    def _show(self, candidate: Candidate) -> None:
-        """Show how far the search is, after an answer."""
         bar, evolution = self._bar, self.evolution
-        if bar is None:
+        if not self.driver.answer(candidate, metric) or bar is None:
             return
         ledger, size = evolution.ledger, max(evolution.planned // evolution.generations, 1)
         bar.name = f"generation {candidate.generation + 1}/{evolution.generations}"
@@ -248,10 +235,7 @@ class EvolutionStrategy(Strategy):
         _, candidate = self._running.get(id(event.model), (None, None))
         if candidate is None:
             return
-        if isinstance(event, StoppedEarly):
-            if self.driver.stopped(candidate, event.metric):
-                self._show(candidate)
-        elif event.status is not ModelStatus.Interrupted:  # then the candidate stays as it is: without answer
+        if event.status is not ModelStatus.Interrupted:  # then the candidate stays as it is: without answer
             self.driver.ended(candidate, event.status == ModelStatus.Trained)
         # a result may still follow: NNI sends the two from different threads
         answered = self.evolution.ledger[candidate.number].status.answered
@@ -264,6 +248,20 @@ class EvolutionStrategy(Strategy):
         self._running.pop(id(model), None)
         self._ended.discard(id(model))
 
+    def list_models(self, sort: bool = True, limit: int | None = None) -> Iterator[ExecutableModelSpace]:
+        """All models that were evaluated, best first, as the search ranks them: NNI compares accuracies
+        alone.
+
+        Args:
+            sort: False for all models in the engine's order.
+            limit: how many.
+        """
+        models = list(super().list_models(sort=sort))
+        if sort:
+            ranks = {c.architecture: place for place, (c, _) in enumerate(self.evolution.ledger.ranking())}
+            models.sort(key=lambda model: ranks.get(Architecture.from_sample(model.sample or {}), len(ranks)))
+        yield from models[:limit]
+
     def _cleanup(self) -> None:
         self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)
         self.engine.unregister_model_event_callback(ModelEventType.TrainingEnd, self._on_end)
@@ -275,9 +273,6 @@ class EvolutionStrategy(Strategy):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Continue from what NNI stored, unless the folder knows more."""
         stored = state_dict["evolution"]
-        answered = sum(
-            entry["accuracy"] is not None or entry["failed"] or entry.get("stopped", False)
-            for entry in stored["candidates"]
-        )
+        answered = sum(entry["accuracy"] is not None or entry["failed"] for entry in stored["candidates"])
         if answered > self.evolution.ledger.answered:
             self.evolution.load_state_dict(stored)

@@ -7,12 +7,13 @@ that imports is most of its cost.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
 from ..bars import Bar
 from ..checkpoints import Checkpoint
-from ..complexity import measured_costs
+from ..costs import COSTS, Costs, measured_costs
 from ..devices import pick_device
 from ..space import ModelConfig, SearchSpace
 from ..training.ranks import Ranks
@@ -41,6 +42,7 @@ def evaluate_subnet(
     progress: bool = False,
     checkpoint: Checkpoint | None = None,
     ranks: Ranks = Ranks(),
+    costs: Costs = COSTS,
 ) -> dict[str, Any]:
     """Evaluate one subnet of a checkpoint.
 
@@ -55,11 +57,12 @@ def evaluate_subnet(
         progress: show progress bars.
         checkpoint: the checkpoint, where the caller has opened it already.
         ranks: this process among those that share the images.
+        costs: which costs are reported.
 
     Returns:
-        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', the
-        costs, 'params (M)' and 'macs (G)', and of one process 'images_checksum', by which a search knows that
-        its trials see the same images.
+        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', 'loss',
+        which is the mean cross-entropy, the costs, such as 'params (M)', and of one process
+        'images_checksum', by which a search knows that its trials see the same images.
 
     Raises:
         ConfigError: the checkpoint or the images cannot be used.
@@ -99,7 +102,7 @@ def evaluate_subnet(
         counts = sum(ranks.gathered(ranks.agree(evaluated)), Counts())
     accuracy = ranks.agree(lambda: counts.accuracy(precision))
     checksum = None if several else decoded.checksum()
-    return trial_metric(accuracy, architecture, header.space.model, checksum)
+    return trial_metric(accuracy, architecture, header.space.model, checksum, costs)
 
 
 def _share(
@@ -114,9 +117,14 @@ def _share(
 
 
 def trial_metric(
-    accuracy: Accuracy, architecture: Architecture, model: ModelConfig, checksum: int | None
+    accuracy: Accuracy,
+    architecture: Architecture,
+    model: ModelConfig,
+    checksum: int | None,
+    costs: Costs = COSTS,
 ) -> dict[str, Any]:
     """What a trial reports of a subnet; NNI charts the value under 'default'."""
-    metric = {"default": accuracy.top1, "top5": accuracy.top5, "images": accuracy.images}
+    values = asdict(accuracy)
+    metric = {"default": values.pop("top1"), **values}
     images = {} if checksum is None else {IMAGES_CHECKSUM: checksum}
-    return metric | measured_costs(architecture, model) | images
+    return metric | measured_costs(architecture, model, costs) | images

@@ -13,7 +13,7 @@ from bisect import bisect
 from itertools import product
 
 from ..architecture import Architecture
-from ..complexity import COSTS, params
+from ..complexity import params
 from ..randomness import generator
 from ..space import SearchSpace
 
@@ -93,7 +93,7 @@ class Balanced(Sampling):
     def __init__(self, space: SearchSpace, seed: int = 0) -> None:
         super().__init__(space, seed)
         model = space.model
-        self._low, high = COSTS["params"].range(space)
+        self._low, high = params(space.smallest, model), params(space.largest, model)
         self._range = max(high - self._low, 1)
         self._pairs = list(product(space.depth, space.embed_dim))
         self._layers = list(product(space.num_heads, space.mlp_ratio))

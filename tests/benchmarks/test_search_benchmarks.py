@@ -16,13 +16,3 @@ def test_it_runs_and_writes_what_it_measured(name, tmp_path):
     if name == "search":
         assert [row["same"] for row in result["rows"] if "same" in row] == [True]
         assert sum("predicted" in row for row in result["rows"]) == 5
-
-
-def test_the_search_benchmark_races_on_a_checkpoint(toy, tmp_path):
-    from benchmarks.search import main
-
-    flags = f"--tiny --rounds 1 --checkpoint {toy}/run/supernet.safetensors --data {toy}/images"
-    file = tmp_path / "result.json"
-    assert main([*flags.split(), "--skip", "plain", "growth", "--json", str(file)]) == 0
-    row = json.loads(file.read_text())["rows"][-1]
-    assert row["common"] <= row["keep"] and row["seen"] <= row["everything"] == 8 * 21

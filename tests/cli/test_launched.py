@@ -4,6 +4,7 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -74,6 +75,20 @@ def test_the_process_that_others_wait_for_tells_it(as_rank, capsys):
     assert launched.leave("an image is bad.", None) == 2
     as_rank(1)
     assert launched.leave("an image is bad.", lambda: print("told")) == 0
+    assert capsys.readouterr().out == "told\n"
+
+
+def test_the_process_that_tells_it_is_given_time(as_rank, tmp_path, capsys):
+    """Longer than others are: if this one failed first, torchrun would end it before it has told."""
+    as_rank(0)
+    assert launched.leave("an image is bad.", lambda: print("told")) == 2
+    (mark,) = (tmp_path / "torchelastic").glob("mistake-*")
+    told = mark.rename(tmp_path / "later")
+    as_rank(1)
+    timer = threading.Timer(5 * launched.PATIENCE, told.rename, [mark])
+    timer.start()
+    assert launched.leave("an image is bad.", None) == 0
+    timer.join()
     assert capsys.readouterr().out == "told\n"
 
 

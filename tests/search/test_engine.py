@@ -5,7 +5,7 @@ import threading
 import pytest
 from nni.nas.evaluator import FunctionalEvaluator
 from nni.nas.execution import ExecutionEngine, SequentialExecutionEngine
-from nni.nas.execution.event import FinalMetricEvent, IntermediateMetricEvent, TrainingEndEvent
+from nni.nas.execution.event import FinalMetricEvent, TrainingEndEvent
 from nni.nas.experiment import NasExperiment, NasExperimentConfig
 from nni.nas.space import ModelStatus, RawFormatModelSpace, SimplifiedModelSpace
 
@@ -20,7 +20,7 @@ from nni_autoformer import (
 )
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.search.accuracy import Accuracy
-from nni_autoformer.search.engine import GenerationEngine, StoppedEarly
+from nni_autoformer.search.engine import GenerationEngine
 from nni_autoformer.search.folder import SearchFolder
 from nni_autoformer.search.generation import Generations, Verdict
 from nni_autoformer.search.ledger import Status
@@ -44,11 +44,7 @@ class Judge:
 
 
 def done(top1):
-    return Verdict(Status.DONE, Accuracy(top1, 100.0, 10))
-
-
-def stopped(top1):
-    return Verdict(Status.STOPPED, Accuracy(top1, 100.0, 4))
+    return Verdict(Accuracy(top1, 100.0, 10, 0.5))
 
 
 def models(supernet, count):
@@ -59,28 +55,25 @@ def models(supernet, count):
 
 def listening(base):
     heard = []
-    for kind in ("final_metric", "intermediate_metric", "training_end"):
+    for kind in ("final_metric", "training_end"):
         base.register_model_event_callback(kind, heard.append)
     return heard
 
 
 def test_what_is_submitted_together_is_evaluated_together_and_answered_in_order(supernet):
     base = SequentialExecutionEngine()
-    heard, judge = listening(base), Judge(done(50.0), stopped(20.0), done(70.0))
+    heard, judge = listening(base), Judge(done(50.0), Verdict(None, "NaN"), done(70.0))
     first, second, third = models(supernet, 3)
     GenerationEngine(base, judge).submit_models(first, second, third)
     assert [len(together) for together in judge.together] == [3]
-    metric = {"default": 20.0, "top1": 20.0, "top5": 100.0, "images": 4}
     assert heard == [
-        FinalMetricEvent(first, {"default": 50.0, "top1": 50.0, "top5": 100.0, "images": 10}),
+        FinalMetricEvent(first, {"default": 50.0, "top1": 50.0, "top5": 100.0, "images": 10, "loss": 0.5}),
         TrainingEndEvent(first, ModelStatus.Trained),
-        IntermediateMetricEvent(second, metric),
-        StoppedEarly(second, ModelStatus.Interrupted, metric),
-        FinalMetricEvent(third, {"default": 70.0, "top1": 70.0, "top5": 100.0, "images": 10}),
+        TrainingEndEvent(second, ModelStatus.Failed),
+        FinalMetricEvent(third, {"default": 70.0, "top1": 70.0, "top5": 100.0, "images": 10, "loss": 0.5}),
         TrainingEndEvent(third, ModelStatus.Trained),
     ]
     assert (first.metric, second.metric, third.metric) == (50.0, None, 70.0)
-    assert list(second.metrics.intermediates) == [20.0]
     assert list(base.list_models(ModelStatus.Trained)) == [first, third]
     with pytest.raises(RuntimeError, match="must be frozen"):
         GenerationEngine(base, judge).submit_models(first)

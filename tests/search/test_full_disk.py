@@ -16,7 +16,6 @@ from nni_autoformer.files import append_line
 from nni_autoformer.report.results import read_series
 from nni_autoformer.search.driver import SearchDriver
 from nni_autoformer.search.ledger import Candidate
-from nni_autoformer.search.racing import Racing
 
 SPACE = SearchSpace.load("digits")
 CONFIG = EvolutionConfig(4, 2, 2, 1, 3, seed=4)
@@ -121,7 +120,7 @@ def test_no_space_when_a_file_takes_its_place(tmp_path, whole, monkeypatch, func
 
 def evaluate(supernet, images, folder):
     evaluator = SubnetEvaluator(images, (0.5,), (0.5,), 64, device="cpu")
-    strategy = EvolutionStrategy(Evolution(SPACE, config=CONFIG), folder, progress=False, racing=Racing(0.9))
+    strategy = EvolutionStrategy(Evolution(SPACE, config=CONFIG), folder, progress=False)
     run_experiment(supernet, evaluator, strategy, folder / "nni")
 
 

@@ -5,7 +5,7 @@ import random
 
 import pytest
 
-from nni_autoformer import SearchSpace
+from nni_autoformer import ConfigError, SearchSpace
 from nni_autoformer.search.ledger import Ledger, Status
 
 SPACE = SearchSpace.load("digits")
@@ -39,15 +39,15 @@ def test_each_answer_counts_once_and_only_accuracies_rank():
     ledger.tell(0, 10.0)
     ledger.tell(1, 20.0)
     ledger.fail(2)
-    ledger.stop(4, {"images": 3})
-    assert (ledger.told, ledger.failed, ledger.stopped, ledger.answered) == (3, 1, 1, 5)
+    ledger.fail(4)
+    assert (ledger.told, ledger.failed, ledger.answered) == (3, 2, 5)
     assert [(candidate.number, accuracy) for candidate, accuracy in ledger.ranking()] == [
         (1, 20.0),
         (0, 10.0),
         (3, 10.0),
     ]
     for number in range(5):
-        for write in (ledger.start, ledger.reopen, ledger.fail, ledger.stop):
+        for write in (ledger.start, ledger.reopen, ledger.fail):
             with pytest.raises(ValueError, match=f"Candidate {number} has an answer already"):
                 write(number)
     with pytest.raises(ValueError, match="No candidate has the number 5"):
@@ -56,26 +56,24 @@ def test_each_answer_counts_once_and_only_accuracies_rank():
 
 
 def test_it_comes_back_from_json_with_what_ran_open_again():
-    ledger = proposed(5)
+    ledger = proposed(4)
     ledger.tell(0, 12.5)
     ledger.fail(1)
-    ledger.stop(2)
-    ledger.start(3)
+    ledger.start(2)
     again = Ledger.from_state(json.loads(json.dumps(ledger.state())))
     assert [entry.candidate for entry in again] == [entry.candidate for entry in ledger]
     assert [entry.status for entry in again] == [
         Status.DONE,
         Status.FAILED,
-        Status.STOPPED,
         Status.OPEN,
         Status.OPEN,
     ]
     assert again.ranking() == ledger.ranking()
 
 
-def test_states_without_a_mark_for_stopped_candidates_are_read():
-    """As versions without racing have written them."""
-    state = proposed(2).state()
-    for entry in state:
-        del entry["stopped"]
+def test_states_of_versions_that_raced_are_read_unless_a_candidate_was_stopped():
+    state = [{**entry, "stopped": False} for entry in proposed(2).state()]
     assert [entry.status for entry in Ledger.from_state(state)] == [Status.OPEN, Status.OPEN]
+    state[1]["stopped"] = True
+    with pytest.raises(ConfigError, match="candidate 1 was stopped early by --racing, which this version"):
+        Ledger.from_state(state)

@@ -70,16 +70,6 @@ def test_the_same_search_at_any_concurrency_and_after_a_resume():
     assert finish(second).ranking() == whole.ranking()
 
 
-def test_a_race_keeps_the_best_of_complete_generations():
-    search = RandomSearch(SPACE, config=CONFIG)
-    for _ in range(6):
-        candidate = search.ask()
-        search.tell(candidate.number, accuracy(candidate))
-    assert search.incumbents() == []  # its generation goes on until the next is asked for
-    search.ask()
-    assert search.incumbents() == [search.best()[0].architecture]
-
-
 def test_the_algorithms_by_name():
     assert {"evolution": Evolution, "random": RandomSearch} == SEARCHERS
     assert algorithm_of("random").configuration is RandomConfig
@@ -112,4 +102,3 @@ def test_the_driver_leaves_the_same_files(tmp_path):
     assert [row["number"] for row in rows] == list(range(18))
     best = max(rows, key=lambda row: (row["accuracy"], -row["number"]))
     assert Architecture.from_yaml(tmp_path / "best.yaml").to_dict() == best["architecture"]
-    assert driver.folder.image_evaluations() == 54

@@ -32,7 +32,7 @@ def drive(folder, answers, contents=None, resume=False):
 def state(tmp_path):
     driver = drive(tmp_path, 6)
     driver.ended(driver.next(), success=False)
-    driver.stopped(driver.next(), {"images": 3})
+    driver.answer(driver.next(), {"default": float("nan")})
     return tmp_path / "search.json"
 
 
@@ -46,16 +46,28 @@ def test_a_state_comes_back(tmp_path, state):
 
 
 def test_states_of_earlier_versions_go_on(tmp_path, state):
-    """They have no checksum, no contents, and knew of no candidates that were stopped."""
+    """They have no checksum, no contents and no loss, and could stop candidates early."""
     whole = drive(tmp_path / "whole", 12).searcher.ranking()
     drive(tmp_path / "old", 6)
     file = tmp_path / "old" / "search.json"
     content = json.loads(file.read_text())
     del content["checksum"], content["contents"]
+    del content["evolution"]["setting"]["evolution"]["rank_by"]
     for entry in content["evolution"]["candidates"]:
-        del entry["stopped"]
+        entry["stopped"] = False
+        del entry["loss"]
     file.write_text(json.dumps(content))
     assert drive(tmp_path / "old", 12, resume=True).searcher.ranking() == whole
+
+
+def test_a_search_that_stopped_candidates_early_cannot_go_on(state):
+    content = json.loads(state.read_text())
+    del content["checksum"]
+    content["evolution"]["candidates"][3].update(accuracy=None, stopped=True)
+    state.write_text(json.dumps(content))
+    with pytest.raises(ConfigError, match="candidate 3 was stopped early by --racing, which") as error:
+        drive(state.parent, 1, resume=True)
+    assert str(error.value).startswith(f"{state}: ")
 
 
 def test_a_changed_bit_is_noticed(tmp_path, state):
@@ -158,7 +170,7 @@ def test_a_missing_key_is_named(state, path):
         ),
         (lambda c: c[5].update(generation=0, accuracy=float("nan")), "NaN is no number of JSON"),
         (lambda c: c[5].update(generation=7), r"candidates\[5\].generation is 7; it should be from"),
-        (lambda c: c[0].update(failed=True), r"candidates\[0\] should have one of"),
+        (lambda c: c[0].update(failed=True), r"candidates\[0\] should have an accuracy or 'failed'"),
         (
             lambda c: c[0]["architecture"].update(num_heads=3, depth=10**12),
             "num_heads is 3; it should be a list",

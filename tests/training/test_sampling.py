@@ -7,7 +7,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from nni_autoformer import SearchSpace
-from nni_autoformer.complexity import COSTS, params
+from nni_autoformer.complexity import params
+from nni_autoformer.costs import COSTS
 from nni_autoformer.randomness import generator
 from nni_autoformer.training.sampling import Balanced, Sandwich, Uniform, sampling_rule
 
