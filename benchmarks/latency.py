@@ -30,7 +30,7 @@ from nni_autoformer.search.random_subnets import draw_subnets
 
 TARGET = "target: median at most 3 %, 95th percentile at most 8 %, Kendall tau at least 0.9"
 
-ROUNDS = {1: 12, 16: 3}
+ROUNDS = {1: 10, 16: 3}
 """By batch size."""
 
 
@@ -46,7 +46,7 @@ def judged(space: SearchSpace, conditions: Conditions, arguments: argparse.Names
     parts = parts_of(space)
     pieces = list(dict.fromkeys([*parts, *(Piece("subnet", subnet) for subnet in subnets)]))
     told = {"rounds": rounds, "subnets": others, "threads": conditions.threads}
-    state = LatencyState(arguments.work / name, told)
+    state = LatencyState(arguments.work / f"{name}.measuring", told)
     state.open(resume=True, overwrite=False)
     times = measure(pieces, space.model, conditions, rounds=rounds, known=state.turns, record=state.record)
     facts = {"machine": machine(conditions), "versions": versions(conditions), "date": "today"}

@@ -27,6 +27,10 @@ CONSTANT = 16
 """Elements of a tensor that is no weight."""
 
 
+_EXPORTED: dict[ModelConfig, dict[tuple[str, Any], Any]] = {}
+"""What this process has exported, by network and part: another batch size or runtime needs the same."""
+
+
 class OnnxNetworks:
     """Exports parts when they are first needed.
 
@@ -37,7 +41,7 @@ class OnnxNetworks:
 
     def __init__(self, model: ModelConfig, grid: TokenGrid | None) -> None:
         self.model, self.grid = model, grid
-        self._parts: dict[tuple[str, Any], Any] = {}
+        self._parts = _EXPORTED.setdefault(model, {})
 
     def model_of(self, piece: Piece) -> bytes:
         """The ONNX file's content, for any batch size."""

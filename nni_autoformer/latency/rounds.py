@@ -13,7 +13,6 @@ from dataclasses import dataclass, field
 import psutil
 
 from ..bars import Bar
-from ..complexity import params
 from ..errors import ConfigError
 from ..latency_table import Conditions, Measured
 from ..randomness import generator
@@ -28,7 +27,7 @@ TURN = 60.0
 LONG = 250.0
 """Milliseconds of a run that needs none before it, to fill caches and to wake threads."""
 
-SHARE_OF_MEMORY = 0.4
+SHARE_OF_MEMORY = 0.6
 """Of the memory that is free at the beginning, what open networks may take; the others are opened anew."""
 
 Turn = tuple[int, int]
@@ -56,11 +55,9 @@ class Networks:
 
     Attributes:
         runtime: what opens them.
-        model: the network around the blocks.
     """
 
     runtime: Runtime
-    model: ModelConfig
     _open: dict[Piece, Run] = field(default_factory=dict)
     _room: float = field(default_factory=lambda: SHARE_OF_MEMORY * psutil.virtual_memory().available)
 
@@ -79,7 +76,7 @@ class Networks:
 
     def _opened(self, piece: Piece) -> Run:
         run = self.runtime.open(piece)
-        size = self.runtime.bytes_of(params(piece.architecture, self.model))
+        size = self.runtime.bytes_of(piece)
         if size <= self._room:
             self._room -= size
             self._open[piece] = run
@@ -124,7 +121,7 @@ def measure(
     with opened(conditions, model) as runtime:
         if left:
             _prepare(runtime, [pieces[number] for number in dict.fromkeys(number for _, number in left)])
-        networks = Networks(runtime, model)
+        networks = Networks(runtime)
         done = len(pieces) * rounds - len(left)
         with Bar(done + len(left), "latency", "measurements", initial=done) as bar, _no_collection():
             for turn in left:
