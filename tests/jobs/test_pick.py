@@ -7,7 +7,8 @@ import pytest
 
 from nni_autoformer import ConfigError, SearchSpace
 from nni_autoformer.cli import main
-from nni_autoformer.costs import COSTS, Deployment
+from nni_autoformer.costs import COSTS
+from nni_autoformer.deployment import Deployment
 from nni_autoformer.jobs import pick
 from nni_autoformer.jobs.sample_folder import SampleFolder
 from nni_autoformer.search.driver import SearchDriver

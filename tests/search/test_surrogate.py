@@ -228,7 +228,7 @@ def test_without_scikit_learn_it_is_a_sentence(monkeypatch):
         return real(name, *args, **kwargs)
 
     monkeypatch.setattr(builtins, "__import__", without)
-    with pytest.raises(ConfigError, match="--surrogate needs scikit-learn.*pip install scikit-learn"):
+    with pytest.raises(ConfigError, match=r"--surrogate needs scikit-learn.*pip install scikit-learn"):
         finish(Evolution(DIGITS, LIMITS, SHORT))
 
 
