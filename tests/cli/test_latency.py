@@ -181,12 +181,13 @@ def test_killed_and_resumed_in_the_same_order(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("runtime", ["onnxruntime", "openvino"])
+@pytest.mark.parametrize("runtime", ["compile", "onnxruntime", "openvino"])
 def test_other_runtimes(few, tmp_path, runtime):
-    pytest.importorskip(runtime)
+    package = "torch" if runtime == "compile" else runtime
+    pytest.importorskip(package)
     conditions = Conditions(runtime=runtime, batch_size=2)
     found = measure_latency(
         few, tmp_path / "latency.yaml", conditions=conditions, measuring=Measuring(rounds=2)
     )
-    assert found.table.versions[runtime][0].isdigit()
+    assert found.table.versions[package][0].isdigit()
     assert len(found.table.subnets) == FEW.size
