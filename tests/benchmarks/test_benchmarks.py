@@ -65,3 +65,15 @@ def test_every_benchmark_is_here():
     helpers = {"common", "networks"}
     others = {"search", "loader", "trial_cost", "unused_parameters"}  # tested in the other files
     assert modules - helpers - others == {*NAMES, "memory", "gpu"}
+
+
+def test_latency_is_measured_once_and_printed_again(tmp_path, capsys):
+    from benchmarks import latency
+
+    words = ["--work", str(tmp_path), "--space", "digits", "--runtime", "torch", "--batch-size", "1"]
+    words += ["--rounds", "1", "--subnets", "5", "--threads", "1"]
+    assert latency.main(words) == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert first.startswith("| torch | 1 |")
+    assert latency.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == first
