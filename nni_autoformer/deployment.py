@@ -18,6 +18,9 @@ from .space import SearchSpace
 
 GROUP = "deployment"
 
+TABLE = "latency table"
+"""Key of a table's digest in what a run keeps of its deployment."""
+
 
 @dataclass(frozen=True)
 class Deployment:
@@ -119,4 +122,4 @@ class Target:
     def record(self) -> dict[str, Any]:
         """What a run keeps of it, as JSON values; nothing but None where all is as by default."""
         digest = None if self.path is None else file_digest(self.path)
-        return {**asdict(self.deployment), "latency table": digest}
+        return {**asdict(self.deployment), TABLE: digest}

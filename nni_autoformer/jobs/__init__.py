@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..training.upkeep import Upkeep
     from .evaluate import Tested, test
     from .measure_latency import CheckedLatency, MeasuredLatency, Measuring, check_latency, measure_latency
+    from .pick_subnet import Picked, pick
     from .sample_subnets import Sampled, sample
     from .search_supernet import Engine, search
     from .searched import Ranked, Searched
@@ -37,6 +38,7 @@ _HOMES = {
     "Loading": ".data.data_set",
     "MeasuredLatency": "measure_latency",
     "Measuring": "measure_latency",
+    "Picked": "pick_subnet",
     "Ranked": "searched",
     "Sampled": "sample_subnets",
     "Searched": "searched",
@@ -48,6 +50,7 @@ _HOMES = {
     "demo": "whole_job",
     "finetune": "train_subnet",
     "measure_latency": "measure_latency",
+    "pick": "pick_subnet",
     "retrain": "train_subnet",
     "sample": "sample_subnets",
     "search": "search_supernet",
@@ -64,6 +67,7 @@ __all__ = [
     "Loading",
     "MeasuredLatency",
     "Measuring",
+    "Picked",
     "Ranked",
     "Sampled",
     "Searched",
@@ -75,6 +79,7 @@ __all__ = [
     "demo",
     "finetune",
     "measure_latency",
+    "pick",
     "retrain",
     "sample",
     "search",

@@ -41,6 +41,7 @@ class Tested:
         split: images that were evaluated, 'test' or 'selection'.
         top1, top5: percent of the images that are named right by the first, or by the first five, answers.
         images: how many images were evaluated.
+        loss: mean cross-entropy of the images, in nats; None if it is beyond all floating-point numbers.
         checksum: checksum of the images, by which a search knows that its trials see the same ones; None
             where several processes have shared them.
         known: what is known of a subnet's costs.
@@ -52,6 +53,7 @@ class Tested:
     top1: float
     top5: float
     images: int
+    loss: float | None = None
     checksum: int | None = None
     known: Costs = field(default_factory=lambda: COSTS)
 
@@ -66,7 +68,7 @@ class Tested:
         from ..search.accuracy import Accuracy
         from ..search.subnet_trial import trial_metric
 
-        accuracy = Accuracy(self.top1, self.top5, self.images)
+        accuracy = Accuracy(self.top1, self.top5, self.images, self.loss)
         return trial_metric(accuracy, self.architecture, self.space.model, self.checksum, self.known)
 
 
@@ -162,9 +164,11 @@ def evaluated(
         checkpoint=checkpoint,
         ranks=ranks,
     )
-    top1, top5, count = (metric[name] for name in ("default", "top5", "images"))
+    top1, top5, count, loss = (metric[name] for name in ("default", "top5", "images", "loss"))
     checksum = metric.get(IMAGES_CHECKSUM)
-    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count, checksum, costs)
+    return Tested(
+        architecture, checkpoint.header.space, images.split, top1, top5, count, loss, checksum, costs
+    )
 
 
 def require_split(split: str, selection: str | None) -> None:

@@ -145,7 +145,7 @@ class MeasuredWinners:
     def _open(self, members: Sequence[Candidate]) -> list[Candidate]:
         """Who has to be measured next."""
         if left := [member for member in members if member.number not in self.times]:
-            return left
+            return left[:MOST_MEASURED]  # a kill costs no more than these
         ranking = [candidate for candidate, _ in self.searcher.ledger.ranking()[:MOST_MEASURED]]
         for candidate in ranking:
             if candidate.number not in self.times:
@@ -183,7 +183,7 @@ class MeasuredWinners:
         winner = self.winner
         if winner.number not in self.times:
             return []
-        rows = [("latency measured", self._told(winner))]
+        rows = [("latency measured", f"{self._told(winner)}; {self.table.conditions.told}")]
         if self.replaced or self.above:
             rows.append(("limit of latency", self._told_choice))
         others = [number for number in sorted(self.times) if number != winner.number]
@@ -197,7 +197,7 @@ class MeasuredWinners:
         predicted = self.table.predicted(candidate.architecture)
         return (
             f"{time.median:.2f} ms ({time.low:.2f} to {time.high:.2f}); predicted {predicted:.2f} ms, "
-            f"{100 * (predicted / time.median - 1):+.1f} %; {self.table.conditions.told}"
+            f"{100 * (predicted / time.median - 1):+.1f} %"
         )
 
     @property

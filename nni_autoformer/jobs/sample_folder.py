@@ -24,7 +24,7 @@ ARCHITECTURES = "architectures"
 
 CHECKSUM = "checksum"
 
-NAMED, MEASURED = ("number", "origin", "name"), ("top1", "top5", "images", "split")
+NAMED, MEASURED = ("number", "origin", "name"), ("top1", "top5", "images", "loss", "split")
 COLUMNS = {*NAMED, *COST_NAMES, *MEASURED, "architecture", "accuracy", "failed", CHECKSUM}
 """What stands in a line of answers."""
 
@@ -55,7 +55,7 @@ class SampleFolder:
         self.space = space
         self.costs = costs
         self._row = (*NAMED, *KEYS, *costs, *MEASURED)
-        self._size = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *costs, "top1", "top5")
+        self._size = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *costs, "top1", "top5", "loss")
 
     def record(self, rank: int, subnet: SampledSubnet, found: Mapping[str, Any]) -> None:
         """Store what was measured of a subnet.
@@ -160,6 +160,22 @@ class SampleFolder:
 
 def _flat(entry: Mapping[str, Any]) -> dict[str, Any]:
     return {**entry["best"], **entry["best"]["architecture"], **entry}
+
+
+def read_answers(folder: Path) -> list[dict[str, Any]]:
+    """The answers of all processes in the order of the subnets, of a sample that may still be running; no
+    file is changed.
+
+    Raises:
+        ConfigError: a file is damaged.
+    """
+    answers: dict[int, dict[str, Any]] = {}
+    for file in (folder / SAMPLES, *sorted(folder.glob(PART.format("*")))):
+        for row in _read(file):
+            if type(row.get("number")) is not int:
+                raise ConfigError(f"{file}: number is {row.get('number')!r}; it should be a whole number.")
+            answers[row["number"]] = row
+    return [answers[number] for number in sorted(answers)]
 
 
 def _read(file: Path) -> list[dict[str, Any]]:

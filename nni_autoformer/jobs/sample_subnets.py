@@ -269,7 +269,7 @@ class SampleJob:
                     _logger.warning(
                         "Subnet %s (%s) is not ranked: %s", subnet.told, subnet.architecture, error
                     )
-                    found = {"top1": None, "top5": None, "images": len(decoded), "failed": True}
+                    found = {"top1": None, "top5": None, "images": len(decoded), "loss": None, "failed": True}
                 folder.record(ranks.rank, subnet, {**found, "split": self.images.split})
                 bar.update()
                 ranked, failed = ranked + (found["top1"] is not None), failed + (found["top1"] is None)
@@ -287,7 +287,7 @@ class SampleJob:
         """Put the answers together, and write what they tell."""
         from ..report.figures import draw_samples
         from ..report.summary import SUMMARY_FILE
-        from ..search.random_subnets import with_accuracy
+        from ..search.random_subnets import rank, with_accuracy
         from .sample_folder import SampleFolder
 
         found = self.found(output, sizes)
@@ -299,10 +299,10 @@ class SampleJob:
         with told_when_full(output / SUMMARY_FILE):
             write_text(output / SUMMARY_FILE, found.summary)
         if (trial := current_trial()) is not None:
-            top = max(with_accuracy(found.rows), key=lambda row: row["top1"])
+            top = min(with_accuracy(found.rows), key=rank)
             architecture = Architecture.from_dict(top["architecture"])
             costs = measured_costs(architecture, self.header.space.model, self.costs)
-            trial.report_final({"default": top["top1"], **costs})
+            trial.report_final({"default": top["top1"], "loss": top["loss"], **costs})
 
     def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:
         """What the folder holds, and its tables."""

@@ -173,7 +173,8 @@ def search(
             run = Search(opened, images, source, searcher, here, engine, report, ranks, target)
             reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
             inputs = [path, data.folder, selection, latency_table, *files_among([space])]
-            return run, RunFolder(place, "search", config, reads, inputs)
+            defaults = {searcher.algorithm: asdict(type(algorithm)())}
+            return run, RunFolder(place, "search", config, reads, inputs, defaults)
 
         run, folder = ranks.agree(prepared, one_first=True)
         found: list[Searched] = []
@@ -221,8 +222,10 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 
 def _metric(searcher: Searcher, winner: Candidate) -> dict[str, Any]:
     ledger = searcher.ledger
+    loss = ledger[winner.number].loss
+    known = {} if loss is None else {"loss": loss}
     costs = measured_costs(winner.architecture, searcher.space.model, searcher.costs)
-    return {"default": ledger[winner.number].accuracy, **costs, "candidates": ledger.told}
+    return {"default": ledger[winner.number].accuracy, **known, **costs, "candidates": ledger.told}
 
 
 class Search:

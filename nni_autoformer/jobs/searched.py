@@ -19,6 +19,8 @@ from .measured_winners import MeasuredWinners
 if TYPE_CHECKING:
     from nni.nas.experiment import NasExperiment
 
+    from ..search.trade import Member
+
 
 @dataclass(frozen=True)
 class Ranked:
@@ -29,12 +31,14 @@ class Ranked:
         architecture: the subnet.
         accuracy: top-1 in percent on the selection images.
         costs: counts of all costs, by name.
+        loss: mean cross-entropy on the same images; None if it is not known.
     """
 
     number: int
     architecture: Architecture
     accuracy: float
     costs: dict[str, float]
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -63,11 +67,16 @@ class Searched:
     @property
     def ranking(self) -> list[Ranked]:
         """All evaluated subnets, best first."""
-        model, costs = self.searcher.space.model, self.searcher.costs
+        model, ledger, costs = self.searcher.space.model, self.searcher.ledger, self.searcher.costs
         return [
-            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model, costs))
-            for candidate, accuracy in self.searcher.ledger.ranking()
-            for architecture in [candidate.architecture]
+            Ranked(
+                candidate.number,
+                candidate.architecture,
+                accuracy,
+                costs_of(candidate.architecture, model, costs),
+                ledger[candidate.number].loss,
+            )
+            for candidate, accuracy in ledger.ranking()
         ]
 
     @property
@@ -81,9 +90,19 @@ class Searched:
         """The winner's candidate."""
         return self.searcher.ledger.best()[0] if self.deployed is None else self.deployed.winner
 
+    @property
+    def front(self) -> list[Member]:
+        """The front over the costs that the search trades, cheapest in the first of them first; without such
+        costs the winner alone.
+        """
+        from ..search.trade import front_of
+
+        return front_of(self.searcher)
+
 
 def report_search(found: Searched, target: Target) -> None:
-    """Measure the winner where a latency table was given, and write what the search has found.
+    """With a latency table measure the winner, and every member of a front; and write what the search has
+    found.
 
     Args:
         found: the complete search.
@@ -93,7 +112,10 @@ def report_search(found: Searched, target: Target) -> None:
         ConfigError: the disk is full, or what an earlier process has measured is damaged.
     """
     if target.table is not None:
-        found = replace(found, deployed=MeasuredWinners.take(found.searcher, target, found.output))
+        ledger = found.searcher.ledger
+        members = [ledger[member.number].candidate for member in found.front] if found.searcher.traded else []
+        measured = MeasuredWinners.take(found.searcher, target, found.output, members)
+        found = replace(found, deployed=measured)
         found.files.write_best(found.winner)
     write_report(found)
 
@@ -117,17 +139,26 @@ def with_measured(found: Searched, target: Target, ranks: Ranks) -> Searched:
 
 
 def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> None:
-    """Draw the figure of all candidates and write the summary.
+    """Draw the figure of all candidates, and that of the front of a search that trades accuracy, and write
+    the summary.
 
     Args:
         found: the complete search.
         more: further rows of the summary.
     """
     from ..report.figures import draw_candidates
-    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, search_rows, write_summary
+    from ..report.summary import FIGURE_FILE, SUMMARY_FILE, front_text, search_rows, write_summary
 
     with told_when_full(found.output / FIGURE_FILE):
         draw_candidates(found.searcher, found.output / FIGURE_FILE, found.winner)
+    front = ""
+    if found.searcher.traded:
+        from ..report.front_figure import FRONT_FIGURE, draw_front
+
+        with told_when_full(found.output / FRONT_FIGURE):
+            draw_front(found.searcher, found.output / FRONT_FIGURE)
+        front = front_text(found.searcher)
     measured = [] if found.deployed is None else found.deployed.rows()
+    rows = [*search_rows(found.searcher, found.winner), *measured, *(more or [])]
     with told_when_full(found.output / SUMMARY_FILE):
-        write_summary(found.output, [*search_rows(found.searcher, found.winner), *measured, *(more or [])])
+        write_summary(found.output, rows, front)

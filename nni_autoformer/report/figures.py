@@ -46,12 +46,18 @@ UNDATED = {"pdf": {"CreationDate": None}, "svg": {"Date": None}}
 
 
 @contextmanager
-def _figure(path: str | Path, size: tuple[float, float]) -> Iterator[tuple[Any, Any]]:
-    """A figure and its axes, which are written by rename at the end, in the format of the file's suffix."""
+def figure_file(path: str | Path, size: tuple[float, float], panels: int = 1) -> Iterator[tuple[Any, Any]]:
+    """A figure and its axes, which are written by rename at the end, in the format of the file's suffix.
+
+    Args:
+        path: the file.
+        size: of the figure in inches.
+        panels: how many axes, side by side with the same vertical axis; of several an array is given.
+    """
     path = Path(path)
     kind = path.suffix.lower().lstrip(".")
     with matplotlib.rc_context(STYLE):
-        figure, axes = plt.subplots(figsize=size, layout="constrained")
+        figure, axes = plt.subplots(1, panels, figsize=size, sharey=True, layout="constrained")
         try:
             yield figure, axes
             with replacing(path) as temporary:
@@ -74,7 +80,7 @@ def draw_candidates(searcher: Searcher, path: str | Path, winner: Candidate | No
     cost = searcher.costs[next(iter(searcher.limits.given), "params")]
     sizes = [cost.value(candidate.architecture, model) / cost.scale for candidate, _ in ranking]
     accuracies = [accuracy for _, accuracy in ranking]
-    with _figure(path, (7, 4.5)) as (figure, axes):
+    with figure_file(path, (7, 4.5)) as (figure, axes):
         points = axes.scatter(
             sizes,
             accuracies,
@@ -121,7 +127,7 @@ def draw_samples(
     random = [row for row in rows if row["origin"] == "random"]
     given = [row for row in rows if row["origin"] == "given"]
     widths = sorted({row["architecture"]["embed_dim"] for row in random})
-    with _figure(path, (7, 4.8)) as (figure, axes):
+    with figure_file(path, (7, 4.8)) as (figure, axes):
         for place, width in enumerate(widths):
             members = [row for row in random if row["architecture"]["embed_dim"] == width]
             color = plt.get_cmap("viridis")(0.9 * place / max(1, len(widths) - 1))
@@ -167,7 +173,7 @@ def draw_comparison(
         log: whether the axis of the cost is logarithmic.
         title: text above the figure.
     """
-    with _figure(path, (7.5, 5.4)) as (figure, axes):
+    with figure_file(path, (7.5, 5.4)) as (figure, axes):
         drawn = [_families(axes, peers, against, PEERS, MARKERS)]
         points = [(label.x, label.y) for label in drawn[0][0]]
         if peers:

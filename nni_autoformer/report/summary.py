@@ -9,9 +9,11 @@ from typing import Any
 
 from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
+from ..search.front_files import file_of
 from ..search.ledger import Candidate
 from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
+from ..search.trade import Member, front_of
 from ..space import SearchSpace
 
 SUMMARY_FILE = "summary.txt"
@@ -56,12 +58,39 @@ def search_rows(searcher: Searcher, winner: Candidate | None = None) -> list[tup
         ("best architecture", str(architecture)),
         *cost_rows(architecture, model, searcher.costs),
         ("top-1 on the selection images", f"{accuracy:.2f} %"),
+        *loss_row(ledger[candidate.number].loss, " on the selection images"),
     ]
 
 
-def write_summary(output: Path, rows: Sequence[tuple[str, str]]) -> None:
-    """Write the summary of a run into its folder."""
-    write_text(output / SUMMARY_FILE, table(rows))
+def loss_row(loss: float | None, where: str = "") -> list[tuple[str, str]]:
+    """A mean cross-entropy as a row of a table; none if it is not known."""
+    return [] if loss is None else [(f"cross-entropy{where}", f"{loss:.4f}")]
+
+
+def front_text(searcher: Searcher) -> str:
+    """The front of a search that trades accuracy, as a table."""
+    rows = [
+        (file_of(member), _with_error(member), *(cost.told(member.costs[name]) for name, cost in costs))
+        for costs in [searcher.costs.items()]
+        for member in front_of(searcher)
+    ]
+    return grid(("front", "top-1 %", *(cost.title for cost in searcher.costs.values())), rows)
+
+
+def _with_error(member: Member) -> str:
+    error = "" if member.error is None else f" ± {member.error:.2f}"
+    return f"{member.accuracy:.2f}{error}"
+
+
+def write_summary(output: Path, rows: Sequence[tuple[str, str]], more: str = "") -> None:
+    """Write the summary of a run into its folder.
+
+    Args:
+        output: folder of the run.
+        rows: a table of two columns.
+        more: text behind the table.
+    """
+    write_text(output / SUMMARY_FILE, table(rows) + (f"\n{more}" if more else ""))
 
 
 Row = Mapping[str, Any]

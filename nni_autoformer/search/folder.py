@@ -123,6 +123,14 @@ class SearchFolder:
         with told_when_full(listed):
             append_line(listed, json.dumps(row))
 
+    def write_found(self) -> None:
+        """Write the best architecture, and the front of a search that trades accuracy."""
+        self.write_best()
+        if self.searcher.traded:
+            from .front_files import write_front
+
+            write_front(self.folder, self.searcher)
+
     def write_best(self, winner: Candidate | None = None) -> None:
         """Write the best architecture as YAML, with what is known of it at the top.
 

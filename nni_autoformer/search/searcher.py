@@ -40,6 +40,10 @@ class Searcher(Protocol):
         """What is known of a subnet's costs; the limited ones are among them."""
 
     @property
+    def traded(self) -> tuple[str, ...]:
+        """Names of the costs that accuracy is traded against; empty for a search for one subnet."""
+
+    @property
     def ledger(self) -> Ledger:
         """All candidates; answers are written here."""
 

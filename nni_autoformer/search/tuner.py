@@ -287,7 +287,7 @@ class EvolutionTuner(Tuner):
         self._closed = True
         ledger = self.driver.ledger
         if self.driver.folder is not None and ledger.told:
-            self.driver.folder.write_best()
+            self.driver.folder.write_found()
         _logger.info("The search is complete: %d candidates, %d given up.", ledger.told, ledger.failed)
         if self._manager is not None:
             # NNI's answer may need this thread

@@ -72,8 +72,10 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
         "default",
         "top5",
         "images",
+        "loss",
         "params (M)",
         "macs (G)",
+        "memory (MB)",
         "images_checksum",
     }  # each once
     assert final["default"] == reports[-2][2]
@@ -84,6 +86,7 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
     assert main(f"{base} --split selection --architecture {tmp_path}/a.yaml".split()) == 0
     printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.strip().splitlines())
     assert float(printed["top-1"].split()[0]) == pytest.approx(final["default"], abs=0.005)
+    assert float(printed["cross-entropy"]) == pytest.approx(final["loss"], abs=0.00005)
     assert float(printed["parameters"].split()[0]) == pytest.approx(final["params (M)"], rel=5e-3)
     assert float(printed["MACs"].split()[0]) == pytest.approx(final["macs (G)"], rel=5e-3)
 
@@ -149,7 +152,14 @@ def test_a_search_reports_its_best_after_every_generation(trial, toy, tmp_path):
     assert [entry[2]["candidates"] for entry in reports] == [4, 8, 12, 12]
     best = [entry[2]["default"] for entry in reports]
     assert best == sorted(best)
-    assert set(reports[-1][2]) == {"default", "candidates", "params (M)", "macs (G)"}
+    assert set(reports[-1][2]) == {
+        "default",
+        "loss",
+        "candidates",
+        "params (M)",
+        "macs (G)",
+        "memory (MB)",
+    }
     assert (tmp_path / "runs" / "abc" / "best.yaml").is_file()
 
 

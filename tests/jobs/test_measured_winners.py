@@ -235,6 +235,14 @@ def test_a_table_that_does_not_fit_is_an_error(toy, measured, tmp_path, capsys, 
     assert not (tmp_path / "out" / "run.json").exists()
 
 
+def test_every_member_of_a_search_that_trades_latency_is_measured(toy, measured, tmp_path):
+    flags = "--max-latency 0.55 --pareto latency"
+    assert main(command(toy, measured, tmp_path / "front", limit=flags).split()) == 0
+    content = yaml.safe_load((tmp_path / "front" / MEASURED_FILE).read_text())
+    numbers = {int(path.stem) for path in (tmp_path / "front" / "front").iterdir()}
+    assert numbers <= {row["candidate"] for row in content["subnets"]}
+
+
 def test_a_test_and_a_sample_know_latency_too(toy, measured, tmp_path, capsys):
     best = measured / "search" / "best.yaml"
     data = f"--checkpoint {toy}/run/supernet.safetensors --data {toy}/images --device cpu"
