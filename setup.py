@@ -100,7 +100,11 @@ setup(
         "wandb": ["wandb"],  # for --logger wandb
         "mlflow": ["mlflow"],  # for --logger mlflow
         "datasets": ["datasets", "huggingface_hub", "webdataset"],  # for --dataset hfds/… and wds/…
-        "test": [*ONNX, "selenium", "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        "test": [
+            *ONNX,
+            *("pytest>=7", "pytest-xdist>=3.6", "hypothesis", "selenium"),
+            *("ruff", "mypy", "types-PyYAML"),
+        ],
     },
     entry_points={"console_scripts": ["nni-autoformer=nni_autoformer.cli:main"]},
     classifiers=[
