@@ -39,6 +39,7 @@ from nni_autoformer.search.limits import Limits
 from nni_autoformer.search.random_search import RandomConfig
 
 from .common import Report, parser
+from .replay_table import table_space
 
 HERE = Path(__file__).parent
 SPACE, TABLE = HERE / "replay.yaml", HERE / "replay.csv.gz"
@@ -81,7 +82,7 @@ class Task:
                     int(embed_dim), tuple(map(int, heads.split("-"))), tuple(map(float, ratios.split("-")))
                 )
                 top1[key], params[key] = float(row["top1"]), int(row["params"])
-        return cls(SearchSpace.load(space), top1, params, max_params, IMAGES)
+        return cls(table_space(space), top1, params, max_params, IMAGES)
 
     def allows(self, architecture: Architecture) -> bool:
         """Whether a subnet is under the limit."""

@@ -10,6 +10,7 @@ from typing import Any
 from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
 from ..search.front_files import file_of
+from ..search.guidance import qualities, typical
 from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
 from ..search.trade import Member, front_of
@@ -51,6 +52,7 @@ def search_rows(searcher: Searcher) -> list[tuple[str, str]]:
         ("best architecture", str(architecture)),
         *cost_rows(architecture, model, searcher.costs),
         ("top-1 on the selection images", f"{accuracy:.2f} %"),
+        *([("surrogate's predictions", typical(found))] if (found := qualities(ledger)) else []),
     ]
 
 
