@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..costs import KNOWN, Deployment
+from ..costs import KNOWN
+from ..deployment import Deployment
 from . import flags
 from .screen import say, say_next
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from ..architecture import Architecture
 from ..config import checked_values, shown
-from ..costs import COSTS, KNOWN, Costs, Deployment
+from ..costs import COSTS, KNOWN, Costs
+from ..deployment import TABLE, Deployment, Target
 from ..errors import ConfigError
 from ..report.results import SAMPLES
 from ..search.algorithms import SEARCHERS
@@ -104,7 +105,8 @@ def _of_search(folder: Path, config: Mapping[str, Any]) -> FoundSubnets:
     state = read_state(file)
     evolution, details = state["evolution"], state["details"]
     setting = evolution["setting"]
-    space = SearchSpace.from_dict({"name": "searched", **setting}, f"{file}: evolution.setting")
+    parts = {key: setting[key] for key in ("choices", "model") if key in setting}
+    space = SearchSpace.from_dict({"name": "searched", **parts}, f"{file}: evolution.setting")
     name = next((name for name in SEARCHERS if name in setting), None)
     if name is None:
         raise ConfigError(f"{file}: evolution.setting names none of the algorithms {', '.join(SEARCHERS)}.")
@@ -122,7 +124,7 @@ def _of_search(folder: Path, config: Mapping[str, Any]) -> FoundSubnets:
     return FoundSubnets(
         folder,
         subnets,
-        _deployment(config, folder).costs,
+        Target(_deployment(config, folder)).costs(space),
         "search",
         "selection",
         planned=told.get("population_size", 0) * generations,
@@ -143,7 +145,8 @@ def _deployment(config: Mapping[str, Any], folder: Path) -> Deployment:
     told = config.get("deployment", {})
     if not isinstance(told, Mapping):
         raise ConfigError(f"{folder / RUN_FILE}: config.deployment is {shown(told)}; it should hold keys.")
-    return Deployment(**checked_values(Deployment, told, f"{folder / RUN_FILE}: config.deployment"))
+    flags = {name: value for name, value in told.items() if name != TABLE}
+    return Deployment(**checked_values(Deployment, flags, f"{folder / RUN_FILE}: config.deployment"))
 
 
 def _of_sample(folder: Path, config: Mapping[str, Any]) -> FoundSubnets:

@@ -21,6 +21,7 @@ from .ledger import Candidate, Ledger
 from .limits import Limits
 from .operators import crossed, mutated
 from .pareto import pareto_setting
+from .ranking import rank_by_setting
 from .searcher import Answer
 
 if TYPE_CHECKING:
@@ -81,6 +82,7 @@ class EvolutionConfig:
         0.4, "probability that a mutation redraws the depth, and the embedding size", SHARE, GROUP, "P"
     )
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    rank_by: str = rank_by_setting(GROUP)
     pareto: str | None = pareto_setting(GROUP)
     surrogate: bool = setting(
         False,

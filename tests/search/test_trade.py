@@ -156,7 +156,7 @@ def by_definition(entries, names):
     return list(kept.values())
 
 
-@pytest.mark.parametrize("algorithm", [SHORT, BOTH, RandomConfig(12, 4, 3, "memory")])
+@pytest.mark.parametrize("algorithm", [SHORT, BOTH, RandomConfig(12, 4, 3, pareto="memory")])
 def test_the_folder_has_the_front_as_a_table_and_as_architectures(tmp_path, algorithm):
     searcher = searcher_with(DIGITS, Limits(), algorithm)
     finish(searcher, accuracy=coarse)
