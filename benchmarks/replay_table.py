@@ -39,6 +39,9 @@ RECIPE: dict[str, Any] = {
 LAYERS = (4, 5)
 """Depths of the table's subnets: those of six layers would be four times as many."""
 
+IMAGES = 900
+"""Held-out images that subnets are evaluated on."""
+
 PART = 50
 """Images that are evaluated between two saves."""
 
@@ -83,7 +86,7 @@ def evaluated(checkpoint: Path, architectures: list[Architecture], work: Path) -
     if state.exists():
         with numpy.load(state) as file:
             seen, right, loss = int(file["seen"]), file["right"], file["loss"]
-    while seen < len(images):
+    while seen < IMAGES:
         batch, classes = images[seen : seen + PART], targets[seen : seen + PART]
         with torch.inference_mode():
             for number, logits in SharedForward(slices, architectures).logits(batch):
@@ -92,7 +95,7 @@ def evaluated(checkpoint: Path, architectures: list[Architecture], work: Path) -
         seen += len(batch)
         with replacing(state) as temporary, open(temporary, "wb") as file:
             numpy.savez(file, seen=seen, right=right, loss=loss)
-        print(f"{seen} of {len(images)} images", flush=True)
+        print(f"{seen} of {IMAGES} images", flush=True)
     return 100 * right / seen, loss / seen
 
 
