@@ -11,6 +11,7 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
@@ -209,10 +210,16 @@ class GenerationalSearch(ABC, Generic[Config]):
         """The first drawn subnet that is new and within the limits, if there is one in so many draws."""
         return next((child for _ in range(attempts) if self._is_new(child := draw(rng))), None)
 
+    @cached_property
+    def _allowed(self) -> list[Architecture]:
+        """All subnets within the limits, of a small space."""
+        model, costs = self.space.model, self.costs
+        return [a for a in self.space if self.limits.allows(a, model, costs)]
+
     def _random(self, rng: random.Random) -> Architecture | None:
         """A random new subnet within the limits, uniformly drawn; None if none is left."""
         if self.space.size <= RANDOM_DRAWS:  # small enough to know for certain what is left
-            left = [architecture for architecture in self.space if self._is_new(architecture)]
+            left = [architecture for architecture in self._allowed if architecture not in self.ledger]
             return rng.choice(left) if left else None
         return self._first_new(self.space.sample, rng, RANDOM_DRAWS)
 
