@@ -18,6 +18,12 @@ from .screen import say, say_next
 if TYPE_CHECKING:
     from ..jobs import CheckedLatency
 
+COMMON = (
+    "--space --runtime --device --batch-size --threads --precision --subnets --rounds --table --architecture "
+    "--output --resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
+
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
@@ -25,6 +31,7 @@ def add_parser(commands: Any) -> None:
 
     parser = commands.add_parser("latency", help="measure subnets on a device", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     parser.add_argument("--space", help="name of a packaged search space, or a YAML file")
     flags.add_settings(parser, Conditions, group="conditions")
     flags.add_settings(parser, Measuring, group="measuring")
