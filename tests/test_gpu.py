@@ -151,7 +151,7 @@ def test_patches_are_projected_as_a_convolution_does():
 
 @pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
 def test_memory_is_what_the_gpu_allocates(precision, dtype):
-    """Within a tenth: kernels take a workspace, the allocator rounds, patches are copied before projection."""
+    """Within a tenth: kernels take a workspace, the allocator rounds, patches are copied first."""
     space = SearchSpace.load("tiny")
     architecture = space.architectures["published"]
     network = Subnet(architecture, space.model).eval().to("cuda", dtype)

@@ -10,6 +10,7 @@ from typing import Any
 from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
 from ..search.front_files import file_of
+from ..search.guidance import qualities, typical
 from ..search.ledger import Candidate
 from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
@@ -59,6 +60,7 @@ def search_rows(searcher: Searcher, winner: Candidate | None = None) -> list[tup
         *cost_rows(architecture, model, searcher.costs),
         ("top-1 on the selection images", f"{accuracy:.2f} %"),
         *loss_row(ledger[candidate.number].loss, " on the selection images"),
+        *([("surrogate's predictions", typical(found))] if (found := qualities(ledger)) else []),
     ]
 
 
