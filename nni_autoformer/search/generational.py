@@ -16,7 +16,7 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
 from ..config import shown
-from ..costs import COSTS, Cost, Costs
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -146,10 +146,9 @@ class GenerationalSearch(ABC, Generic[Config]):
         """The order of the candidates; equally good ones by what the search limits or trades, or
         else by parameters.
         """
-        traded = [self.costs[name] for name in self.traded]
-        limited = [self.costs[name] for name, ends in self.limits.items() if ends != (None, None)]
-        compared: list[Cost] = [*limited, *(cost for cost in traded if cost not in limited)]
-        return Ranking(self.config.rank_by, compared or [self.costs["params"]], self.space.model)
+        names = {*self.limits.given, *self.traded}
+        compared = [cost for name, cost in self.costs.items() if name in names]
+        return Ranking(self.config.rank_by, compared or [COSTS["params"]], self.space.model)
 
     # Answers, as the ledger has them
 
