@@ -39,7 +39,7 @@ RECIPE: dict[str, Any] = {
 LAYERS = (4, 5)
 """Depths of the table's subnets: those of six layers would be four times as many."""
 
-IMAGES = 900
+IMAGES = 400
 """Held-out images that subnets are evaluated on."""
 
 PART = 50
