@@ -96,6 +96,7 @@ setup(
     ],
     extras_require={
         "onnx": ONNX,
+        "openvino": [*ONNX, "openvino"],  # for latency --runtime openvino
         "wandb": ["wandb"],  # for --logger wandb
         "mlflow": ["mlflow"],  # for --logger mlflow
         "datasets": ["datasets", "huggingface_hub", "webdataset"],  # for --dataset hfds/… and wds/…

@@ -8,17 +8,15 @@ that is measured on a device joins it with its table, ``{**COSTS, "latency": tab
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import NoReturn
 
 from .architecture import Architecture
 from .complexity import macs, params
-from .config import at_least, one_of, require_ranges, setting
 from .errors import ConfigError
-from .memory import BYTES, memory
+from .memory import memory
 from .space import ModelConfig, SearchSpace
 
 
@@ -113,40 +111,6 @@ KNOWN: dict[str, Cost] = {**COSTS, LATENCY.name: LATENCY}
 """All costs, also those whose values need a table: their units, titles and flags."""
 
 COST_NAMES = tuple(KNOWN)
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """How the winner will run, which decides its memory and its latency.
-
-    Raises:
-        ConfigError: a value is out of its range.
-    """
-
-    deploy_batch_size: int | None = setting(
-        None,
-        "images per forward pass of the deployed subnet (default: the latency table's, else 1)",
-        at_least(1),
-        "deployment",
-        "N",
-    )
-    deploy_precision: str | None = setting(
-        None,
-        "precision of the deployed subnet: fp32, bf16 or fp16 (default: the latency table's, else fp32)",
-        one_of(*BYTES),
-        "deployment",
-    )
-
-    def __post_init__(self) -> None:
-        require_ranges(self)
-
-    @property
-    def costs(self) -> dict[str, Cost]:
-        """The closed forms under these conditions."""
-        value = functools.partial(
-            memory, batch_size=self.deploy_batch_size or 1, precision=self.deploy_precision or "fp32"
-        )
-        return {**COSTS, "memory": replace(COSTS["memory"], value=value)}
 
 
 def costs_of(architecture: Architecture, model: ModelConfig, costs: Costs = COSTS) -> dict[str, float]:

@@ -157,8 +157,11 @@ def _read_torch(path: Path) -> Callable[[Tensor], Tensor]:
         return torch.export.load(file).module()
 
 
-def require_onnx() -> None:
+def require_onnx(flag: str = "--format onnx") -> None:
     """Check that the packages for ONNX are there.
+
+    Args:
+        flag: what needs them, for the error message.
 
     Raises:
         ConfigError: one is missing; the sentence says how to install them.
@@ -168,26 +171,38 @@ def require_onnx() -> None:
             __import__(package)
         except ImportError:
             raise ConfigError(
-                f"--format onnx needs the package {package}: pip install 'nni-autoformer[onnx]'."
+                f"{flag} needs the package {package}: pip install 'nni-autoformer[onnx]'."
             ) from None
 
 
 def _write_onnx(subnet: Subnet, example: Tensor, path: Path, run: Mapping[str, Any]) -> None:
     require_onnx()
+    proto = onnx_of(subnet, example, "images", "logits")
+    for key, value in deployment_facts(subnet, run).items():
+        proto.metadata_props.add(key=key, value=json.dumps(value))
+    path.write_bytes(proto.SerializeToString())
+
+
+def onnx_of(network: torch.nn.Module, example: Tensor, input_name: str, output_name: str) -> Any:
+    """A network, or a part of one, as an ONNX model of any batch size.
+
+    Args:
+        network: takes and gives one tensor, whose first dimension is the batch.
+        example: an input.
+        input_name, output_name: names of input and output.
+    """
     program = torch.onnx.export(
-        subnet,
+        network,
         (example,),
-        input_names=["images"],
-        output_names=["logits"],
-        dynamic_shapes={"images": {0: torch.export.Dim("batch")}},
+        input_names=[input_name],
+        output_names=[output_name],
+        dynamic_shapes=({0: torch.export.Dim("batch")},),
         dynamo=True,
         external_data=False,
         verbose=False,
     )
     assert program is not None
-    for key, value in deployment_facts(subnet, run).items():
-        program.model.metadata_props[key] = json.dumps(value)
-    path.write_bytes(program.model_proto.SerializeToString())
+    return program.model_proto
 
 
 def _read_onnx(path: Path) -> Callable[[Tensor], Tensor]:

@@ -21,10 +21,10 @@ from .costs import LATENCY, Cost
 from .errors import ConfigError
 from .files import write_text
 from .latency_file import FORMAT, checked, checksum
-from .latency_values import Conditions, Deviation, Measured, Parts
+from .latency_values import Conditions, Deviation, Measured, Parts, Shape
 from .space import SearchSpace
 
-__all__ = ["Conditions", "Deviation", "LatencyTable", "Measured", "Parts"]
+__all__ = ["Conditions", "Deviation", "LatencyTable", "Measured", "Parts", "Shape"]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,8 @@ import pytest
 
 from nni_autoformer import ConfigError, EvolutionConfig, Limits, SearchSpace
 from nni_autoformer.cli import build_parser, flags, main
-from nni_autoformer.costs import COST_NAMES, COSTS, KNOWN, LATENCY, Deployment, costs_of, measured_costs
+from nni_autoformer.costs import COST_NAMES, COSTS, KNOWN, LATENCY, costs_of, measured_costs
+from nni_autoformer.deployment import Deployment, Target
 from nni_autoformer.search.algorithms import algorithm_of, searcher_with
 from nni_autoformer.search.class_args import ClassArgs
 from nni_autoformer.search.limits import LIMITS
@@ -44,7 +45,7 @@ def test_the_range_holds_for_every_subnet_of_a_space(name):
 
 @pytest.mark.parametrize("algorithm", ["evolution", "random"])
 def test_a_search_keeps_to_limits_on_any_cost(algorithm):
-    costs = {**Deployment(deploy_batch_size=8).costs, "latency": LAYERS}
+    costs = {**Target(Deployment(deploy_batch_size=8)).costs(DIGITS), "latency": LAYERS}
     config = algorithm_of(algorithm).configuration(generations=2, population_size=8)
     limits = Limits(max_latency=2.0, min_latency=2.0, max_memory=1.5)
     searcher = searcher_with(DIGITS, limits, config, costs)

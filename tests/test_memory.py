@@ -9,7 +9,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from nni_autoformer import SearchSpace, Subnet
-from nni_autoformer.costs import COSTS, Deployment
+from nni_autoformer.costs import COSTS
+from nni_autoformer.deployment import Deployment, Target
 from nni_autoformer.memory import BYTES, LONGEST_EXPLICIT, activations, memory
 from nni_autoformer.nn import relative_position
 
@@ -91,7 +92,8 @@ def test_memory_is_weights_and_activations():
         weights = size * sum(parameter.numel() for parameter in network.parameters())
         whole = memory(space.middle, space.model, 4, precision)
         assert whole == weights + activations(space.middle, space.model, 4, precision)
-        cost = Deployment(deploy_batch_size=4, deploy_precision=precision).costs["memory"]
+        target = Target(Deployment(deploy_batch_size=4, deploy_precision=precision))
+        cost = target.costs(space)["memory"]
         assert cost.value(space.middle, space.model) == whole
     assert COSTS["memory"].value(space.middle, space.model) == memory(space.middle, space.model, 1, "fp32")
 

@@ -10,7 +10,7 @@ PACKAGE = Path(__file__).parents[1] / "nni_autoformer"
 ROOMS = (
     ("errors", "files", "randomness", "lazy", "devices", "config", "bars"),
     ("architecture", "space", "published_yaml", "complexity", "memory", "costs")
-    + ("latency_values", "latency_file", "latency_table"),
+    + ("latency_values", "latency_file", "latency_table", "deployment"),
     ("nn",),
     ("model",),
     ("checkpoints",),

@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ..config import Setting, settings_of
 from ..costs import KNOWN
+from ..deployment import GROUP, Deployment
 from ..search.limits import LIMITS, Limits
 
 Configuration = TypeVar("Configuration")
@@ -142,6 +143,29 @@ def limits_of(arguments: argparse.Namespace) -> Limits:
         ConfigError: a limit is negative, NaN or infinite.
     """
     return Limits(**{name: getattr(arguments, name) for name in LIMITS})
+
+
+def add_deployment(parser: argparse.ArgumentParser) -> None:
+    """How a subnet will run, and its latencies there."""
+    add_settings(parser, Deployment)
+    _group(parser, GROUP).add_argument(
+        "--latency-table",
+        type=Path,
+        metavar="FILE",
+        help="latencies of the space's parts on the device, as nni-autoformer latency writes them",
+    )
+
+
+def deployment_of(arguments: argparse.Namespace) -> dict[str, Any]:
+    """How a subnet will run, as arguments of a job.
+
+    Raises:
+        ConfigError: a value is out of its range.
+    """
+    return {
+        "deployment": configured(Deployment, arguments),
+        "latency_table": arguments.latency_table,
+    }
 
 
 def add_space(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from ..costs import Deployment
 from ..data.data_set import DataSet
 from ..search.evaluation import Evaluation
 from . import flags
@@ -63,7 +62,7 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_limits(parser)
-    flags.add_settings(parser, Deployment)
+    flags.add_deployment(parser)
     flags.add_settings(parser, Evaluation)
     flags.add_output(parser)
 
@@ -82,7 +81,7 @@ def run(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         selection=arguments.selection,
         limits=flags.limits_of(arguments),
-        deployment=flags.configured(Deployment, arguments),
+        **flags.deployment_of(arguments),
         evaluation=flags.configured(Evaluation, arguments),
         space=arguments.space,
         use_ema=arguments.use_ema,

@@ -9,7 +9,6 @@ import argparse
 from typing import Any
 
 from ..config import settings_of
-from ..costs import Deployment
 from ..data.data_set import DataSet
 from ..errors import ConfigError
 from ..jobs.search_supernet import Engine
@@ -22,7 +21,7 @@ from .screen import images_of, say, say_next, say_summary
 
 COMMON = (
     "--data --dataset --selection --max-params --max-macs --algorithm --population-size --generations "
-    "--seed --engine --device --resume --overwrite --verbose --quiet"
+    "--seed --rank-by --engine --device --resume --overwrite --verbose --quiet"
 )
 """The flags that --help shows; --help-all shows the others too."""
 
@@ -36,7 +35,7 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_limits(parser)
-    flags.add_settings(parser, Deployment)
+    flags.add_deployment(parser)
     _add_algorithms(parser)
     flags.add_settings(parser, Evaluation)
     flags.add_settings(parser, Engine)
@@ -79,7 +78,7 @@ def run(arguments: argparse.Namespace) -> None:
         arguments.checkpoint,
         flags.configured(DataSet, arguments),
         limits=flags.limits_of(arguments),
-        deployment=flags.configured(Deployment, arguments),
+        **flags.deployment_of(arguments),
         algorithm=algorithm_of(arguments),
         evaluation=flags.configured(Evaluation, arguments),
         engine=flags.configured(Engine, arguments),

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from ..architecture import Architecture
 from ..costs import KNOWN, cost_rows
 from ..data.data_set import DataSet
-from ..report.summary import table
+from ..report.summary import loss_row, table
 from ..search.evaluation import Evaluation
 from . import flags
 from .screen import say, say_next
@@ -47,6 +47,7 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, DataSet)
     flags.add_selection(parser)
     flags.add_settings(parser, Evaluation)
+    flags.add_deployment(parser)
     parser.add_argument(
         "--json", action="store_true", help="print the result as one JSON object and nothing else"
     )
@@ -63,6 +64,7 @@ def run(arguments: argparse.Namespace) -> None:
         split=arguments.split,
         selection=arguments.selection,
         evaluation=flags.configured(Evaluation, arguments),
+        **flags.deployment_of(arguments),
         space=arguments.space,
         use_ema=arguments.use_ema,
     )
@@ -77,7 +79,9 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def tested_json(tested: Tested, checkpoint: Path) -> dict[str, Any]:
-    """What a test found, as JSON: top-1 and top-5 in percent, costs in the unit that ends their name."""
+    """What a test found, as JSON: top-1 and top-5 in percent, the cross-entropy, and costs in the unit that
+    ends their name.
+    """
     costs = {
         f"{name}_{KNOWN[name].unit.lower()}": count / KNOWN[name].scale
         for name, count in tested.costs.items()
@@ -89,6 +93,7 @@ def tested_json(tested: Tested, checkpoint: Path) -> dict[str, Any]:
         "images": tested.images,
         "top1": tested.top1,
         "top5": tested.top5,
+        "loss": tested.loss,
         **costs,
     }
 
@@ -103,8 +108,9 @@ def tested_rows(tested: Tested) -> list[tuple[str, str]]:
     """What a test found, as rows of a table."""
     return [
         ("architecture", str(tested.architecture)),
-        *cost_rows(tested.architecture, tested.space.model),
+        *cost_rows(tested.architecture, tested.space.model, tested.known),
         (f"{tested.split} images", f"{tested.images:,}"),
         ("top-1", f"{tested.top1:.2f} %"),
         ("top-5", f"{tested.top5:.2f} %"),
+        *loss_row(tested.loss),
     ]

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
-from ..costs import costs_of
+from ..costs import COSTS, Costs, costs_of
 from ..data.data_set import DataSet
+from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..files import real_path
@@ -40,8 +41,10 @@ class Tested:
         split: images that were evaluated, 'test' or 'selection'.
         top1, top5: percent of the images that are named right by the first, or by the first five, answers.
         images: how many images were evaluated.
+        loss: mean cross-entropy of the images, in nats; None if it is beyond all floating-point numbers.
         checksum: checksum of the images, by which a search knows that its trials see the same ones; None
             where several processes have shared them.
+        known: what is known of a subnet's costs.
     """
 
     architecture: Architecture
@@ -50,12 +53,14 @@ class Tested:
     top1: float
     top5: float
     images: int
+    loss: float | None = None
     checksum: int | None = None
+    known: Costs = field(default_factory=lambda: COSTS)
 
     @property
     def costs(self) -> dict[str, float]:
         """Counts of all costs of the subnet, by name."""
-        return costs_of(self.architecture, self.space.model)
+        return costs_of(self.architecture, self.space.model, self.known)
 
     @property
     def metric(self) -> dict[str, Any]:
@@ -63,8 +68,8 @@ class Tested:
         from ..search.accuracy import Accuracy
         from ..search.subnet_trial import trial_metric
 
-        accuracy = Accuracy(self.top1, self.top5, self.images)
-        return trial_metric(accuracy, self.architecture, self.space.model, self.checksum)
+        accuracy = Accuracy(self.top1, self.top5, self.images, self.loss)
+        return trial_metric(accuracy, self.architecture, self.space.model, self.checksum, self.known)
 
 
 def test(
@@ -75,6 +80,8 @@ def test(
     split: str = SPLITS[0],
     selection: str | None = None,
     evaluation: Evaluation = Evaluation(),
+    deployment: Deployment = Deployment(),
+    latency_table: str | Path | None = None,
     space: SearchSpace | str | Path | None = None,
     use_ema: bool = False,
 ) -> Tested:
@@ -88,6 +95,8 @@ def test(
         split: 'test', or 'selection' for the images that a search compares subnets on.
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         evaluation: where and how to evaluate.
+        deployment: how the subnet will run, which decides some of its costs.
+        latency_table: file of measured latencies; None for no latency among the costs.
         space: search space of a file that does not name its own.
         use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
 
@@ -100,20 +109,20 @@ def test(
     ranks = Ranks.current()
     trial, path = current_trial(), Path(checkpoint)
     memory = split == "test" and trial is None  # looked at once, so not worth the room on the disk
-    data = data_for(path, data)
+    data, target = data_for(path, data), Target.of(deployment, latency_table)
     images = images_of(path, data, evaluation, split, selection, store="none" if memory else None)
 
-    def opened() -> tuple[Checkpoint, Architecture]:
+    def opened() -> tuple[Checkpoint, Architecture, Costs]:
         evaluation.require_device()
         expected = None if space is None else SearchSpace.load(space)
         found = Checkpoint(path, expected, use_ema=use_ema)
         found.require_expected()
-        return found, found.architecture(architecture)
+        return found, found.architecture(architecture), target.costs(found.header.space)
 
     with ranks.connected(cuda=False):
         evaluation = evaluation.of_rank(ranks)
-        weights, chosen = ranks.agree(opened)
-        tested = evaluated(weights, images, chosen, evaluation, ranks)
+        weights, chosen, costs = ranks.agree(opened)
+        tested = evaluated(weights, images, chosen, evaluation, ranks, costs)
     if trial is not None and ranks.main:
         trial.report_final(tested.metric)
     return tested
@@ -128,6 +137,7 @@ def evaluated(
     architecture: Architecture,
     evaluation: Evaluation,
     ranks: Ranks = Ranks(),
+    costs: Costs = COSTS,
 ) -> Tested:
     """The accuracy of one subnet, see `evaluate_subnet`.
 
@@ -137,6 +147,7 @@ def evaluated(
         architecture: subnet of the checkpoint.
         evaluation: where and how to evaluate.
         ranks: this process among those that share the images.
+        costs: what is known of a subnet's costs.
     """
     from ..search.subnet_trial import evaluate_subnet
 
@@ -153,9 +164,11 @@ def evaluated(
         checkpoint=checkpoint,
         ranks=ranks,
     )
-    top1, top5, count = (metric[name] for name in ("default", "top5", "images"))
+    top1, top5, count, loss = (metric[name] for name in ("default", "top5", "images", "loss"))
     checksum = metric.get(IMAGES_CHECKSUM)
-    return Tested(architecture, checkpoint.header.space, images.split, top1, top5, count, checksum)
+    return Tested(
+        architecture, checkpoint.header.space, images.split, top1, top5, count, loss, checksum, costs
+    )
 
 
 def require_split(split: str, selection: str | None) -> None:

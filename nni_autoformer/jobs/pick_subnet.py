@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..architecture import Architecture
-from ..costs import KNOWN, NEEDS_TABLE, Costs, Deployment, costs_of
+from ..costs import KNOWN, NEEDS_TABLE, Costs, costs_of
+from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..files import told_when_full
-from ..latency_table import LatencyTable
 from ..search.limits import Limits
 from .found_subnets import Evaluated, FoundSubnets
 
@@ -107,16 +107,12 @@ def _costs(
     found: FoundSubnets, limits: Limits, deployment: Deployment | None, table: str | Path | None
 ) -> Costs:
     costs = dict(found.costs)
-    if deployment is not None and deployment != Deployment():
-        if found.space is None:
-            raise ConfigError(f"--search {found.folder}: a sample has the memory that it was told alone.")
-        costs.update(deployment.costs)
-    if table is not None:
-        if found.space is None:
-            raise ConfigError(f"--latency-table needs the folder of a search; {found.folder} is of a sample.")
-        latencies = LatencyTable.load(table)
-        latencies.require(found.space)
-        costs["latency"] = latencies.cost
+    if found.space is None and table is not None:
+        raise ConfigError(f"--latency-table needs the folder of a search; {found.folder} is of a sample.")
+    if found.space is None and deployment not in (None, Deployment()):
+        raise ConfigError(f"--search {found.folder}: a sample has the memory that it was told alone.")
+    if found.space is not None and (table is not None or deployment not in (None, Deployment())):
+        costs.update(Target.of(deployment or Deployment(), table).costs(found.space))
     for name in limits.given:
         if name not in costs:
             flag = f"--{'min' if limits[name][1] is None else 'max'}-{name}"

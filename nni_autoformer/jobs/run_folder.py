@@ -59,6 +59,7 @@ class RunFolder:
         reads: images and files that the run reads, by what they are to it. A resume must find the same
             contents, where the run has recorded them.
         inputs: files and folders that the run reads, which must not lie in a folder that it replaces.
+        defaults: values of `config` that earlier versions did not write, by the same keys.
     """
 
     def __init__(
@@ -68,10 +69,11 @@ class RunFolder:
         config: Mapping[str, Any],
         reads: Mapping[str, Reads] | None = None,
         inputs: Iterable[str | Path | None] = (),
+        defaults: Mapping[str, Any] | None = None,
     ) -> None:
         self.path = Path(path)
         self.job = job
-        self.config = jsonable(config)
+        self.config, self.defaults = jsonable(config), jsonable(defaults or {})
         self.reads = dict(reads or {})
         self._contents: dict[str, Any] = {}
         self.inputs = [Path(entry) for entry in inputs if entry is not None and Path(entry).exists()]
@@ -221,7 +223,8 @@ class RunFolder:
     def _require_same(self, earlier: Mapping[str, Any]) -> None:
         if earlier["job"] != self.job:
             raise ConfigError(f"{self.path} holds a run of '{earlier['job']}', not of '{self.job}'.")
-        before_all, now_all = _flat(earlier["config"]), _flat(self.config)
+        before_all = {**_flat(self.defaults), **_flat(earlier["config"])}
+        now_all = _flat(self.config)
         for key in sorted({*before_all, *now_all}):
             before, now = before_all.get(key), now_all.get(key)
             if before != now and key in REMOVED:

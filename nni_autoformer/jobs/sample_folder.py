@@ -24,7 +24,7 @@ ARCHITECTURES = "architectures"
 
 CHECKSUM = "checksum"
 
-NAMED, MEASURED = ("number", "origin", "name"), ("top1", "top5", "images", "split")
+NAMED, MEASURED = ("number", "origin", "name"), ("top1", "top5", "images", "loss", "split")
 COLUMNS = {*NAMED, *COST_NAMES, *MEASURED, "architecture", "accuracy", "failed", CHECKSUM}
 """What stands in a line of answers."""
 
@@ -55,7 +55,7 @@ class SampleFolder:
         self.space = space
         self.costs = costs
         self._row = (*NAMED, *KEYS, *costs, *MEASURED)
-        self._size = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *costs, "top1", "top5")
+        self._size = ("from", "to", "subnets", "mean", "std", "number", *KEYS, *costs, "top1", "top5", "loss")
 
     def record(self, rank: int, subnet: SampledSubnet, found: Mapping[str, Any]) -> None:
         """Store what was measured of a subnet.

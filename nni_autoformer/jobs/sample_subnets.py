@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
 from ..bars import Bar
-from ..costs import Costs, Deployment, measured_costs
+from ..costs import Costs, measured_costs
 from ..data.data_set import DataSet
+from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..files import digest, told_when_full, write_text
@@ -74,6 +75,7 @@ def sample(
     selection: str | None = None,
     limits: Limits = Limits(),
     deployment: Deployment = Deployment(),
+    latency_table: str | Path | None = None,
     evaluation: Evaluation = Evaluation(),
     space: SearchSpace | str | Path | None = None,
     use_ema: bool = False,
@@ -94,6 +96,7 @@ def sample(
         selection: training images to select by, 'N-per-class' or a file; None for the checkpoint's own list.
         limits: what a subnet may cost.
         deployment: how a subnet will run, which decides some of its costs.
+        latency_table: file of measured latencies; None for no latency among the costs.
         evaluation: where and how to evaluate.
         space: search space of a file that does not name its own.
         use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
@@ -108,7 +111,7 @@ def sample(
             raise ConfigError(f"--{flag} is {value}; it should be at least 1.")
     require_split(split, selection)
     ranks, place, path = Ranks.current(), place_of(output), Path(checkpoint)
-    data = data_for(path, data)
+    data, target = data_for(path, data), Target.of(deployment, latency_table)
     with ranks.connected(cuda=False):
         evaluation = evaluation.of_rank(ranks)
         images = images_of(path, data, evaluation, split, selection)
@@ -121,7 +124,7 @@ def sample(
                 expected,
                 evaluation,
                 limits=limits,
-                deployment=deployment,
+                target=target,
                 n=n,
                 seed=seed,
                 architectures=architectures,
@@ -130,7 +133,7 @@ def sample(
 
         job = ranks.agree(prepared, one_first=True)
         reads = {"images": ImagesRead(job.source), **files_read(checkpoint=path)}
-        inputs = [path, data.folder, selection, *architectures, *files_among([space])]
+        inputs = [path, data.folder, selection, *architectures, latency_table, *files_among([space])]
         folder = RunFolder(place, "sample", job.config, reads, inputs)
 
         def work() -> None:
@@ -182,7 +185,7 @@ class SampleJob:
         evaluation: Evaluation,
         *,
         limits: Limits,
-        deployment: Deployment,
+        target: Target,
         n: int,
         seed: int,
         architectures: Sequence[str | Path],
@@ -195,7 +198,8 @@ class SampleJob:
             data: data set.
             expected: space that the user gave, if any.
             evaluation: where and how to evaluate.
-            limits, deployment, n, seed, architectures, use_ema: as for `sample`.
+            limits, n, seed, architectures, use_ema: as for `sample`.
+            target: how a subnet will run.
 
         Raises:
             ConfigError: the checkpoint or the images are not as they should be.
@@ -204,13 +208,13 @@ class SampleJob:
         from ..search.random_subnets import SampledSubnet, draw_subnets
 
         evaluation.require_device()
-        costs = deployment.costs
         if expected is not None:
-            limits.require_feasible(expected, costs)
+            limits.require_feasible(expected, target.costs(expected))
         path = Path(images.checkpoint)
         checkpoint = Checkpoint(path, expected, use_ema=use_ema)
         checkpoint.require_supernet()
         header = checkpoint.header
+        costs = target.costs(header.space)
         named = _named(architectures, checkpoint)
         for sentence in limits.idle(header.space, costs):
             _logger.warning(sentence)
@@ -229,7 +233,7 @@ class SampleJob:
             "n": n,
             "seed": seed,
             "limits": limits.to_dict(),
-            "deployment": asdict(deployment),
+            "deployment": target.record,
             "architecture": {name: architecture.to_dict() for name, architecture in named.items()},
             "precision": evaluation.precision,
             **checkpoint.choice,
@@ -265,7 +269,7 @@ class SampleJob:
                     _logger.warning(
                         "Subnet %s (%s) is not ranked: %s", subnet.told, subnet.architecture, error
                     )
-                    found = {"top1": None, "top5": None, "images": len(decoded), "failed": True}
+                    found = {"top1": None, "top5": None, "images": len(decoded), "loss": None, "failed": True}
                 folder.record(ranks.rank, subnet, {**found, "split": self.images.split})
                 bar.update()
                 ranked, failed = ranked + (found["top1"] is not None), failed + (found["top1"] is None)
@@ -283,7 +287,7 @@ class SampleJob:
         """Put the answers together, and write what they tell."""
         from ..report.figures import draw_samples
         from ..report.summary import SUMMARY_FILE
-        from ..search.random_subnets import with_accuracy
+        from ..search.random_subnets import rank, with_accuracy
         from .sample_folder import SampleFolder
 
         found = self.found(output, sizes)
@@ -295,10 +299,10 @@ class SampleJob:
         with told_when_full(output / SUMMARY_FILE):
             write_text(output / SUMMARY_FILE, found.summary)
         if (trial := current_trial()) is not None:
-            top = max(with_accuracy(found.rows), key=lambda row: row["top1"])
+            top = min(with_accuracy(found.rows), key=rank)
             architecture = Architecture.from_dict(top["architecture"])
             costs = measured_costs(architecture, self.header.space.model, self.costs)
-            trial.report_final({"default": top["top1"], **costs})
+            trial.report_final({"default": top["top1"], "loss": top["loss"], **costs})
 
     def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:
         """What the folder holds, and its tables."""

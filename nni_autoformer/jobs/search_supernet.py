@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.header import OWN_KINDS
 from ..config import at_least, one_of, require_ranges, setting
-from ..costs import Deployment, measured_costs
+from ..costs import measured_costs
 from ..data.data_set import DataSet
+from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..experiment import current_trial
 from ..experiment.exposure import EVERYWHERE, LOOPBACK
@@ -99,6 +100,7 @@ def search(
     *,
     limits: Limits = Limits(),
     deployment: Deployment = Deployment(),
+    latency_table: str | Path | None = None,
     algorithm: EvolutionConfig | RandomConfig = EvolutionConfig(),
     evaluation: Evaluation = Evaluation(),
     engine: Engine = Engine(),
@@ -117,6 +119,8 @@ def search(
         output: folder of the run.
         limits: what a subnet may cost.
         deployment: how the winner will run, which decides some of its costs.
+        latency_table: file of measured latencies of the device, by which a limit on latency is kept; the
+            winner is measured as a whole.
         algorithm: how candidates are proposed: the configuration of a search algorithm.
         evaluation: where and how candidates are evaluated.
         engine: who runs the candidates.
@@ -132,7 +136,7 @@ def search(
         Terminated: the process was asked to end.
     """
     path, place = Path(checkpoint), place_of(output)
-    data = data_for(path, data)
+    data, target = data_for(path, data), Target.of(deployment, latency_table)
     ranks = Ranks.current()
     require_engine(engine, ranks)
     trial = current_trial() if ranks.main else None
@@ -146,20 +150,20 @@ def search(
             images = images_of(path, data, here, "selection", selection)
             expected = None if space is None else SearchSpace.load(space)
             if expected is not None:
-                limits.require_feasible(expected, deployment.costs)
+                limits.require_feasible(expected, target.costs(expected))
             if engine.engine == "nni":
                 require_host(place, engine.port)
             opened = Checkpoint(path, expected, use_ema=use_ema)
             opened.require_expected()
             header = opened.header
             source = images.of(header, open_splits(data, header.space.model.in_chans, ranks))
-            searcher = searcher_with(header.space, limits, algorithm, deployment.costs)
+            searcher = searcher_with(header.space, limits, algorithm, target.costs(header.space))
             tell_setting(searcher)
             config = {
                 "checkpoint": str(real_path(path)),
                 "selection": digest(source.identifiers),
                 "limits": limits.to_dict(),
-                "deployment": asdict(deployment),
+                "deployment": target.record,
                 searcher.algorithm: asdict(algorithm),
                 "precision": evaluation.precision,
                 **opened.choice,
@@ -167,8 +171,9 @@ def search(
             report = _reporter(trial, algorithm.population_size)
             run = Search(opened, images, source, searcher, here, engine, report, ranks)
             reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
-            inputs = [path, data.folder, selection, *files_among([space])]
-            return run, RunFolder(place, "search", config, reads, inputs)
+            inputs = [path, data.folder, selection, latency_table, *files_among([space])]
+            defaults = {searcher.algorithm: asdict(type(algorithm)())}
+            return run, RunFolder(place, "search", config, reads, inputs, defaults)
 
         run, folder = ranks.agree(prepared, one_first=True)
         found: list[Searched] = []
@@ -216,8 +221,10 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 def _metric(searcher: Searcher) -> dict[str, float]:
     ledger = searcher.ledger
     candidate, accuracy = ledger.best()
+    loss = ledger[candidate.number].loss
+    known = {} if loss is None else {"loss": loss}
     costs = measured_costs(candidate.architecture, searcher.space.model, searcher.costs)
-    return {"default": accuracy, **costs, "candidates": ledger.told}
+    return {"default": accuracy, **known, **costs, "candidates": ledger.told}
 
 
 class Search:

@@ -27,12 +27,14 @@ class Ranked:
         architecture: the subnet.
         accuracy: top-1 in percent on the selection images.
         costs: counts of all costs, by name.
+        loss: mean cross-entropy on the same images; None if it is not known.
     """
 
     number: int
     architecture: Architecture
     accuracy: float
     costs: dict[str, float]
+    loss: float | None = None
 
 
 @dataclass(frozen=True)
@@ -59,11 +61,16 @@ class Searched:
     @property
     def ranking(self) -> list[Ranked]:
         """All evaluated subnets, best first."""
-        model, costs = self.searcher.space.model, self.searcher.costs
+        model, ledger, costs = self.searcher.space.model, self.searcher.ledger, self.searcher.costs
         return [
-            Ranked(candidate.number, architecture, accuracy, costs_of(architecture, model, costs))
-            for candidate, accuracy in self.searcher.ledger.ranking()
-            for architecture in [candidate.architecture]
+            Ranked(
+                candidate.number,
+                candidate.architecture,
+                accuracy,
+                costs_of(candidate.architecture, model, costs),
+                ledger[candidate.number].loss,
+            )
+            for candidate, accuracy in ledger.ranking()
         ]
 
     @property

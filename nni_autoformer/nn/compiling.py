@@ -102,7 +102,10 @@ class CompiledBlocks:
 
 
 def compile_blocks(
-    network: nn.Module, report: Callable[[str], None] = _logger.info, backend: str = "inductor"
+    network: nn.Module,
+    report: Callable[[str], None] = _logger.info,
+    backend: str = "inductor",
+    blocks: CompiledBlocks | None = None,
 ) -> CompiledBlocks:
     """Let all blocks of a supernet or subnet run compiled, in place.
 
@@ -114,8 +117,9 @@ def compile_blocks(
         network: moved to its device already.
         report: takes the sentences.
         backend: backend of `torch.compile`.
+        blocks: what an earlier call gave: the shapes that it has compiled serve this network too.
     """
-    blocks = CompiledBlocks(next(network.parameters()).device, report, backend)
+    blocks = blocks or CompiledBlocks(next(network.parameters()).device, report, backend)
     for block in network.modules():
         if isinstance(block, Block) and blocks.failure is None:
             block.forward = functools.partial(blocks.run, block, places_of(block))  # type: ignore[method-assign]

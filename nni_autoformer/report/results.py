@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from ..architecture import Architecture
 from ..costs import KNOWN
 from ..errors import ConfigError
 from ..files import parse_json, read_json, read_text, real_path
 
-CANDIDATES, SAMPLES = "candidates.jsonl", "samples.jsonl"
-"""What a search and a sample leave in their folders."""
+CANDIDATES, SAMPLES, BEST = "candidates.jsonl", "samples.jsonl", "best.yaml"
+"""What a search and a sample leave in their folders, and the winner of a search."""
 
 PEERS = Path(__file__).with_name("peers.csv")
 """Published results of other networks on ImageNet, with their sources."""
@@ -50,6 +52,8 @@ class Result:
         name: name of the network; empty for one of many subnets.
         family: networks of one family are joined by a line.
         given: the user asked for this one by name.
+        loss: mean cross-entropy on the same images, where it is known.
+        winner: a search has chosen it.
     """
 
     top1: float
@@ -57,6 +61,8 @@ class Result:
     name: str = ""
     family: str = ""
     given: bool = False
+    loss: float | None = None
+    winner: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,17 @@ class Series:
     split: str = ""
 
     def best(self) -> Result:
-        """The most accurate; of equal ones the first, as a search ranks."""
-        return max(self.results, key=lambda result: result.top1)
+        """The winner of a search; else the most accurate, of equal ones that of the lower loss, or the
+        first.
+        """
+        return min(
+            self.results,
+            key=lambda result: (
+                not result.winner,
+                -result.top1,
+                math.inf if result.loss is None else result.loss,
+            ),
+        )
 
 
 def pareto(items: Iterable[Item], cost: Callable[[Item], float], accuracy: Callable[[Item], float]) -> list:
@@ -123,11 +138,20 @@ def read_series(word: str) -> Series:
     rows = _rows(file)
     # a candidate that was given up has no accuracy, and one that was stopped early has none on all images
     whole = [(row, where) for row, where in rows if not row.get("failed") and not row.get("stopped")]
-    results = [_result(row, where, kind) for row, where in whole]
+    winner = _winner(file.parent) if kind == "search" else None
+    results = [_result(row, where, kind, winner) for row, where in whole]
     if not results:
         raise ConfigError(f"{file}: there are no results in it.")
     split = "selection" if kind == "search" else str(rows[0][0].get("split") or "")
     return Series(label or _label(path), tuple(results), kind, split)
+
+
+def _winner(folder: Path) -> dict[str, Any] | None:
+    """The architecture that a finished search has chosen, by whatever it ranked by."""
+    try:
+        return Architecture.from_yaml(folder / BEST).to_dict()
+    except (ConfigError, OSError):
+        return None
 
 
 def _label(path: Path) -> str:
@@ -201,7 +225,7 @@ def _mapping(content: Any, where: str) -> Mapping[str, Any]:
     return content
 
 
-def _result(row: Mapping[str, Any], where: str, kind: str) -> Result:
+def _result(row: Mapping[str, Any], where: str, kind: str, winner: Mapping[str, Any] | None) -> Result:
     top1 = _number(row, "top1", where)
     if top1 is None:
         raise ConfigError(f"{where}: the accuracy is missing; give it in percent under 'top1'.")
@@ -211,7 +235,16 @@ def _result(row: Mapping[str, Any], where: str, kind: str) -> Result:
     name = str(row.get("name") or row.get("model") or "") if kind == "table" or given else ""
     numbers = {key: _number(row, key, where) for key in KNOWN}
     costs = {key: number for key, number in numbers.items() if number is not None}
-    return Result(top1, costs, name=name, family=str(row.get("family") or ""), given=given)
+    loss = row.get("loss") if kind != "table" else None
+    return Result(
+        top1,
+        costs,
+        name=name,
+        family=str(row.get("family") or ""),
+        given=given,
+        loss=loss if isinstance(loss, (int, float)) else None,
+        winner=winner is not None and row.get("architecture") == winner,
+    )
 
 
 def _number(row: Mapping[str, Any], key: str, where: str) -> float | None:

@@ -51,7 +51,13 @@ def search_rows(searcher: Searcher) -> list[tuple[str, str]]:
         ("best architecture", str(architecture)),
         *cost_rows(architecture, model, searcher.costs),
         ("top-1 on the selection images", f"{accuracy:.2f} %"),
+        *loss_row(ledger[candidate.number].loss, " on the selection images"),
     ]
+
+
+def loss_row(loss: float | None, where: str = "") -> list[tuple[str, str]]:
+    """A mean cross-entropy as a row of a table; none if it is not known."""
+    return [] if loss is None else [(f"cross-entropy{where}", f"{loss:.4f}")]
 
 
 def front_text(searcher: Searcher) -> str:

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from ..checkpoints.header import own_header
-from ..config import settings_of, shown
+from ..config import Setting, settings_of, shown
+from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..files import file_digest
 from ..space import SearchSpace
@@ -19,7 +20,8 @@ from .evolution import Evolution
 from .limits import LIMITS, Limits
 from .searcher import Searcher
 
-TEXTS = ("space", "checkpoint", "output", "optimize_mode", "algorithm")
+FILES = ("space", "checkpoint", "output", "latency_table")
+TEXTS = (*FILES, "optimize_mode", "algorithm")
 
 
 @dataclass(frozen=True)
@@ -30,18 +32,22 @@ class ClassArgs:
         space: name of a packaged space, or a YAML file.
         checkpoint: file of a supernet.
         output: folder of the search's files.
+        latency_table: file of measured latencies of the device.
         retries: how often a failing trial is run again before its candidate is given up.
         algorithm: name of the search algorithm.
         limits: limits by name.
+        deployment: how the winner will run.
         settings: settings of the algorithm by name.
     """
 
     space: str | None = None
     checkpoint: str | None = None
     output: str | None = None
+    latency_table: str | None = None
     retries: int = RETRIES
     algorithm: str = Evolution.algorithm
     limits: Mapping[str, float | None] = field(default_factory=dict)
+    deployment: Deployment = Deployment()
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
@@ -53,7 +59,7 @@ class ClassArgs:
         """
         given = dict(arguments)
         for name in TEXTS:
-            optional = name in ("space", "checkpoint", "output")
+            optional = name in FILES
             if name in given and not (isinstance(given[name], str) or (optional and given[name] is None)):
                 raise _wrong(name, given[name], "text")
         if given.pop("optimize_mode", "maximize") != "maximize":
@@ -63,13 +69,21 @@ class ClassArgs:
         retries = given.pop("retries", RETRIES)
         if type(retries) is not int or retries < 0:
             raise _wrong("retries", retries, "a whole number, 0 or more")
-        names = {name: given.pop(name, None) for name in ("space", "checkpoint", "output")}
+        names = {name: given.pop(name, None) for name in FILES}
         limits = {name: given.pop(name) for name in LIMITS if name in given}
         for name, value in limits.items():
             if value is not None and not (_is_finite(value) and value >= 0):
                 raise _wrong(name, value, "a finite number, 0 or more")
+        deployment = {name: given.pop(name) for name in settings_of(Deployment) if name in given}
         settings = _settings(algorithm, given)
-        return cls(**names, retries=retries, algorithm=algorithm, limits=limits, settings=settings)
+        return cls(
+            **names,
+            retries=retries,
+            algorithm=algorithm,
+            limits=limits,
+            deployment=Deployment(**_checked(deployment, settings_of(Deployment))),
+            settings=settings,
+        )
 
     def searcher(self, base: Path) -> Searcher:
         """The search that they describe.
@@ -88,11 +102,14 @@ class ClassArgs:
             raise ConfigError(
                 f"classArgs: {shown(error.filename)} cannot be read: {error.strerror}."
             ) from None
-        return algorithm(space, Limits(**self.limits), config)
+        table = None if self.latency_table is None else base / self.latency_table
+        costs = Target.of(self.deployment, table).costs(space)
+        return algorithm(space, Limits(**self.limits), config, costs)
 
     def contents(self, base: Path) -> dict[str, str]:
         """Digests of what the trials evaluate with, as far as the tuner knows it, see `SearchFolder`."""
-        return {} if self.checkpoint is None else {"checkpoint": file_digest(base / self.checkpoint)}
+        files = {"checkpoint": self.checkpoint, "latency table": self.latency_table}
+        return {name: file_digest(base / path) for name, path in files.items() if path is not None}
 
     def _space(self, base: Path) -> SearchSpace:
         expected = None
@@ -123,14 +140,19 @@ class ClassArgs:
 
 def _settings(algorithm: str, given: Mapping[str, Any]) -> dict[str, Any]:
     entries = settings_of(algorithm_of(algorithm, "classArgs: algorithm").configuration)
-    values = {}
-    for name, value in given.items():
+    for name in given:
         if name not in entries:
-            known = ", ".join((*TEXTS, "retries", *LIMITS, *entries))
+            known = ", ".join((*TEXTS, "retries", *LIMITS, *settings_of(Deployment), *entries))
             raise ConfigError(
                 f"classArgs: unknown argument '{shown(name)}'; known with the algorithm '{algorithm}' are "
                 f"{known}."
             )
+    return _checked(given, entries)
+
+
+def _checked(given: Mapping[str, Any], entries: Mapping[str, Setting]) -> dict[str, Any]:
+    values = {}
+    for name, value in given.items():
         if wanted := entries[name].problem(value):
             raise _wrong(name, value, wanted)
         values[name] = entries[name].read(value)

@@ -1,4 +1,4 @@
-"""Which images each candidate names right: what a killed search goes on from."""
+"""What each candidate makes of each image: what a killed search goes on from."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import numpy as np
 
 from ..architecture import Architecture
 from ..files import replacing, told_when_full
+from .accuracy import Accuracy, added
 
-ARRAYS = ("first", "five", "seen", "broken")
+ARRAYS = ("first", "five", "losses", "seen", "broken")
 
 
 class Correctness:
@@ -27,6 +28,7 @@ class Correctness:
     Attributes:
         first, five: (subnets, images) bool: the class is the first, or among the first five; False where a
             subnet has not been evaluated.
+        losses: (subnets, images) float32: cross-entropies; 0 where a subnet has not been evaluated.
         seen: (subnets,) images evaluated, from the first one on.
         broken: (subnets,) bool: has logits that are not finite, so it has no accuracy.
     """
@@ -36,6 +38,7 @@ class Correctness:
         self.architectures: list[Architecture] = []
         self.first = np.zeros((0, images), dtype=bool)
         self.five = np.zeros((0, images), dtype=bool)
+        self.losses = np.zeros((0, images), dtype=np.float32)
         self.seen = np.zeros(0, dtype=np.int64)
         self.broken = np.zeros(0, dtype=bool)
 
@@ -58,10 +61,10 @@ class Correctness:
         for name in ARRAYS:
             setattr(self, name, getattr(self, name)[kept])
 
-    def shares(self, row: int) -> tuple[float, float, int]:
-        """Top-1 and top-5 of a subnet in percent of the images that it has seen, and how many these are."""
-        seen = int(self.seen[row])
-        return 100 * int(self.first[row].sum()) / seen, 100 * int(self.five[row].sum()) / seen, seen
+    def accuracy(self, row: int) -> Accuracy:
+        """The accuracy of a subnet on the images that it has seen."""
+        right, among_five = int(self.first[row].sum()), int(self.five[row].sum())
+        return Accuracy.of(right, among_five, int(self.seen[row]), added(self.losses[row]))
 
     def open_rows(self, rows: np.ndarray) -> np.ndarray:
         """Those that still have images to see."""
@@ -84,6 +87,7 @@ class Correctness:
                 facts=np.frombuffer(json.dumps(facts).encode(), dtype=np.uint8),
                 first=np.packbits(self.first, axis=1),
                 five=np.packbits(self.five, axis=1),
+                losses=self.losses,
                 seen=self.seen,
                 broken=self.broken,
             )
@@ -102,7 +106,7 @@ class Correctness:
                 for name in ("first", "five"):
                     packed = file[name]
                     setattr(found, name, np.unpackbits(packed, axis=1, count=self.images).astype(bool))
-                for name in ("seen", "broken"):
+                for name in ("losses", "seen", "broken"):
                     setattr(found, name, file[name])
             if facts["digest"] != found._digest():
                 return False

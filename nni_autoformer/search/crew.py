@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..model import AutoFormer
 from ..training.ranks import Ranks, told
 from .digests import digest_of_images, digest_of_weights
-from .parts import OnBatch, PartEvaluator
+from .parts import Marks, OnBatch, PartEvaluator
 from .shared_forward import half_layers
 
 
@@ -91,7 +91,7 @@ class Crew:
         start: int,
         stop: int,
         on_batch: OnBatch,
-    ) -> np.ndarray:
+    ) -> Marks:
         """What `PartEvaluator.marks` gives, from all ranks.
 
         Raises:
@@ -102,17 +102,18 @@ class Crew:
         for rank in others:
             task = Task([architectures[number] for number in shares[rank]], start, stop, self._fresh)
             self._exchange.put(f"task/{self._tasks}/{rank}", task)
-        marks = np.zeros((3, len(architectures), stop - start), dtype=bool)
-        mine = [architectures[number] for number in shares[0]]
-        marks[:, shares[0]] = parts.marks(mine, start, stop, on_batch)
+        marks = Marks.none(len(architectures), stop - start)
+        mine = parts.marks([architectures[number] for number in shares[0]], start, stop, on_batch)
+        marks.named[:, shares[0]], marks.losses[shares[0]] = mine.named, mine.losses
         for rank in others:
             key = f"answer/{self._tasks}/{rank}"
             answer = self._exchange.get(key, rank)
             if isinstance(answer, str):
                 raise ConfigError(answer)
-            shape = (3, len(shares[rank]), stop - start)
-            found = np.unpackbits(answer, count=int(np.prod(shape))).astype(bool).reshape(shape)
-            marks[:, shares[rank]] = found
+            packed, losses = answer
+            shape = (3, *losses.shape)
+            named = np.unpackbits(packed, count=int(np.prod(shape))).astype(bool).reshape(shape)
+            marks.named[:, shares[rank]], marks.losses[shares[rank]] = named, losses
             on_batch(len(shares[rank]) * (stop - start))
             self._exchange.delete(key)
             self._exchange.delete(f"task/{self._tasks}/{rank}")
@@ -151,7 +152,7 @@ class Crew:
                 parts.forget_unused()
             try:
                 marks = parts.marks(task.architectures, task.start, task.stop, lambda count: None)
-                answer: np.ndarray | str = np.packbits(marks)
+                answer: tuple[np.ndarray, np.ndarray] | str = np.packbits(marks.named), marks.losses
             except ConfigError as error:
                 answer = str(error)
             self._exchange.put(f"answer/{self._tasks}/{rank}", answer)

@@ -7,11 +7,12 @@ limits that nothing meets are an error, and a search can stop at any moment and 
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..architecture import Architecture
-from ..config import SHARE, at_least, require_ranges, setting
+from ..config import NOT_NEGATIVE, SHARE, at_least, require_ranges, setting
 from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..space import SearchSpace
@@ -20,11 +21,15 @@ from .ledger import Candidate, Ledger
 from .limits import Limits
 from .operators import crossed, mutated
 from .pareto import pareto_setting
+from .ranking import rank_by_setting
 from .searcher import Answer
+
+if TYPE_CHECKING:
+    from .guidance import Guidance
 
 __all__ = ["Answer", "Candidate", "Evolution", "EvolutionConfig", "Limits"]
 
-GROUP = "evolution"
+GROUP, MODEL = "evolution", "surrogate"
 
 PUBLISHED_POPULATION, PUBLISHED_PARENTS, PUBLISHED_CHILDREN = 50, 10, 25
 """Candidates, parents, and mutations as crossovers, of a generation."""
@@ -77,7 +82,25 @@ class EvolutionConfig:
         0.4, "probability that a mutation redraws the depth, and the embedding size", SHARE, GROUP, "P"
     )
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    rank_by: str = rank_by_setting(GROUP)
     pareto: str | None = pareto_setting(GROUP)
+    surrogate: bool = setting(
+        False,
+        "from the second generation on, breed children in numbers and evaluate those that a Gaussian process "
+        "fitted to all complete generations takes for the best",
+        group=MODEL,
+    )
+    surrogate_children: int = setting(
+        20, "children that are bred for each place in a generation", at_least(1), MODEL, "N"
+    )
+    surrogate_spread: float = setting(
+        1.0,
+        "how many standard deviations a child is taken for better than the model expects: more explores, 0 "
+        "trusts the model",
+        NOT_NEGATIVE,
+        MODEL,
+        "X",
+    )
 
     def __post_init__(self) -> None:
         for name, value in self._scaled().items():
@@ -141,6 +164,7 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
     ) -> None:
         super().__init__(space, limits, config, costs)
         self._parents: tuple[Ledger, int, list[Architecture]] = (self.ledger, -1, [])
+        self._guidance = _guidance_of(self)
 
     def parents(self) -> list[Architecture]:
         """Those that mutate and cross in this generation, best first: the best of complete ones, or with
@@ -168,7 +192,30 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
             return rng.choice(parents)
         return parents[min(rng.randrange(len(parents)), rng.randrange(len(parents)))]
 
+    def ask(self) -> Candidate | Answer:
+        """The next candidate, or that there is none, see `GenerationalSearch.ask`."""
+        answer = super().ask()
+        if self._guidance is not None:
+            self._guidance.tell(self.ledger, self._generation + (answer is Answer.DONE))
+        return answer
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on where another search stopped, see `GenerationalSearch.load_state_dict`."""
+        super().load_state_dict(state)
+        if self._guidance is not None:
+            self._guidance.forget(self._generation)
+
+    def _propose(self) -> Candidate | None:
+        candidate = super()._propose()
+        if candidate is not None and self._guidance is not None:
+            self._guidance.note(self.ledger[candidate.number])
+        return candidate
+
     def _draw(self, rng: random.Random, index: int) -> tuple[Architecture | None, str]:
+        if self._guidance is not None and self._generation:
+            chosen = self._guidance.chosen(self._generation, self.ledger, self.parents(), self._bred)
+            if chosen is not None:
+                return (chosen[index], "surrogate") if index < len(chosen) else (self._random(rng), "random")
         mutations = self.config.num_mutations
         parents = self.parents() if index < mutations + self.config.num_crossovers else []
         if parents:
@@ -178,8 +225,30 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
                 return child, origin
         return self._random(rng), "random"
 
+    def _bred(self, parents: list[Architecture], rng: random.Random) -> Architecture | None:
+        """A child within the limits, whether or not it is new."""
+        config = self.config
+        place = rng.randrange(config.population_size)
+        if place < config.num_mutations:
+            child = self._child("mutation", parents, rng)
+        elif place < config.num_mutations + config.num_crossovers:
+            child = self._child("crossover", parents, rng)
+        else:
+            child = self.space.sample(rng)
+        return (
+            child if child is not None and self.limits.allows(child, self.space.model, self.costs) else None
+        )
+
     def _child(self, origin: str, parents: list[Architecture], rng: random.Random) -> Architecture | None:
         if origin == "crossover":
             return crossed(self._parent(parents, rng), self._parent(parents, rng), rng)
         parent, config = self._parent(parents, rng), self.config
         return mutated(parent, self.space, config.gene_probability, config.size_probability, rng)
+
+
+def _guidance_of(evolution: Evolution) -> Guidance | None:
+    if not evolution.config.surrogate:
+        return None
+    from .guidance import Guidance  # with NumPy, which the command line does without
+
+    return Guidance(evolution.space, evolution.config, evolution.traded, evolution.costs)

@@ -24,6 +24,7 @@ CONTENTS = {
     "supernet": "the supernet's weights",
     "images": "the selection images",
     "trial images": "the images that trials evaluate on",
+    "latency table": "the latency table",
 }
 """What accuracies depend on beside the setting of a search, in words."""
 

@@ -108,7 +108,7 @@ class Generations:
     def _verdict(self, row: int) -> Verdict:
         if self.outcomes.broken[row]:
             return Verdict(None, self._error(row))
-        return Verdict(Accuracy(*self.outcomes.shares(row)))
+        return Verdict(self.outcomes.accuracy(row))
 
     def _error(self, row: int) -> str:
         number = self.searcher.ledger.find(self.outcomes.architectures[row])
@@ -144,8 +144,9 @@ class Generations:
             marks = self._parts.marks(architectures, start, stop, bar.update)
         else:
             marks = self._crew.marks(self._parts, architectures, start, stop, bar.update)
-        outcomes, (right, among_five, finite) = self.outcomes, marks
+        outcomes, (right, among_five, finite) = self.outcomes, marks.named
         outcomes.first[rows, start:stop], outcomes.five[rows, start:stop] = right, among_five
+        outcomes.losses[rows, start:stop] = marks.losses
         outcomes.broken[rows] |= ~finite.all(axis=1)
 
     def _save(self) -> None:

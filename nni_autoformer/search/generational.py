@@ -15,13 +15,14 @@ from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
 from ..config import shown
-from ..costs import COSTS, Costs
+from ..costs import COSTS, Cost, Costs
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
 from .ledger import Candidate, Ledger, Status
 from .limits import Limits
 from .pareto import require_traded
+from .ranking import Ranking
 from .searcher import Answer
 
 RANDOM_DRAWS = 10_000
@@ -46,8 +47,12 @@ class Pace(Protocol):
         """Random seed of every proposal."""
 
     @property
+    def rank_by(self) -> str:
+        """What candidates rank by first: 'top1' or 'loss'."""
+
+    @property
     def pareto(self) -> str | None:
-        """Names of the costs that accuracy is traded against, see `trade.pareto_setting`."""
+        """Names of the costs that accuracy is traded against, see `pareto.pareto_setting`."""
 
 
 Config = TypeVar("Config", bound=Pace)
@@ -78,7 +83,7 @@ class GenerationalSearch(ABC, Generic[Config]):
         limits.require_feasible(space, costs)
         self.space, self.limits, self.config, self.costs = space, limits, config, costs
         self.traded = require_traded(config.pareto, costs)
-        self.ledger = Ledger()
+        self.ledger = Ledger(self._ranking())
         self._generation = 0
         self._closed = False  # the generation has all of its candidates
         self._first = self._random(generator(config.seed, "proposal", 0, 0))
@@ -99,6 +104,11 @@ class GenerationalSearch(ABC, Generic[Config]):
         Returns:
             None in place of the subnet, if no new one is left; it ends the generation.
         """
+
+    @property
+    def rank_by(self) -> str:
+        """What candidates rank by first: 'top1' or 'loss'."""
+        return self.config.rank_by
 
     @property
     def planned(self) -> int:
@@ -136,6 +146,15 @@ class GenerationalSearch(ABC, Generic[Config]):
             return self.ask()
         return self.ledger.start(candidate.number)
 
+    def _ranking(self) -> Ranking:
+        """The order of the candidates; equally good ones by what the search limits or trades, or
+        else by parameters.
+        """
+        traded = [self.costs[name] for name in self.traded]
+        limited = [self.costs[name] for name, ends in self.limits.items() if ends != (None, None)]
+        compared: list[Cost] = [*limited, *(cost for cost in traded if cost not in limited)]
+        return Ranking(self.config.rank_by, compared or [self.costs["params"]], self.space.model)
+
     # Answers, as the ledger has them
 
     @property
@@ -153,9 +172,9 @@ class GenerationalSearch(ABC, Generic[Config]):
         """Number of candidates that nothing more is expected of: told or given up."""
         return self.ledger.answered
 
-    def tell(self, number: int, accuracy: float) -> None:
-        """Say how good a candidate is, see `Ledger.tell`."""
-        self.ledger.tell(number, accuracy)
+    def tell(self, number: int, accuracy: float, details: Mapping[str, Any] | None = None) -> None:
+        """Say how good a candidate is, see `Ledger.tell`; its cross-entropy is the detail 'loss'."""
+        self.ledger.tell(number, accuracy, details)
 
     def fail(self, number: int) -> None:
         """Give a candidate up, see `Ledger.fail`."""
@@ -237,15 +256,16 @@ class GenerationalSearch(ABC, Generic[Config]):
             raise ConfigError(
                 f"the search cannot be resumed: the algorithm was {others} and is {self.algorithm} now."
             )
+        defaults = {self.algorithm: asdict(self.configuration())}  # of settings that earlier versions lack
         for part, values in mine.items():
-            before = theirs.get(part, {})
+            before = {**defaults.get(part, {}), **theirs.get(part, {})}
             for key, value in values.items():
                 if before.get(key) != value:
                     raise ConfigError(
                         f"the search cannot be resumed: {part}.{key} was {shown(before.get(key))} and is "
                         f"{shown(value)} now."
                     )
-        ledger = Ledger.from_state(state["candidates"])
+        ledger = Ledger.from_state(state["candidates"], self._ranking())
         for entry in ledger:
             self.space.require(entry.candidate.architecture, f"candidate {entry.candidate.number}")
         self._generation, self._closed, self.ledger = state["generation"], state["closed"], ledger

@@ -8,14 +8,16 @@ ranking are read from it.
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Any
 
 from ..architecture import Architecture
 from ..errors import ConfigError
+from .ranking import Ranking
 
 
 class Status(Enum):
@@ -37,10 +39,10 @@ class Candidate:
     """A proposed subnet.
 
     Attributes:
-        number: position in the order of proposals, from 0; candidates of equal accuracy rank by it.
+        number: position in the order of proposals, from 0.
         generation: number of the generation, from 0.
         architecture: the subnet.
-        origin: how it was proposed: 'random', 'mutation' or 'crossover'.
+        origin: how it was proposed: 'random', 'mutation', 'crossover' or 'surrogate'.
     """
 
     number: int
@@ -57,7 +59,7 @@ class Entry:
         candidate: the proposal.
         status: status of the candidate.
         accuracy: what it ranks by, in percent; None unless it is done.
-        details: whatever else was measured, as JSON values.
+        details: whatever else was measured, as JSON values; the mean cross-entropy under 'loss'.
         attempts: trials of it that have failed in this process.
         deadline: until when, by `time.monotonic`, the result of a trial that has ended well is waited for.
     """
@@ -69,11 +71,24 @@ class Entry:
     attempts: int = 0
     deadline: float | None = None
 
+    @property
+    def loss(self) -> float | None:
+        """The mean cross-entropy; None if it is not known, as of trials that report none."""
+        loss = self.details.get("loss")  # a trial may report anything
+        if not isinstance(loss, (int, float)) or isinstance(loss, bool):
+            return None
+        return float(loss) if abs(loss) <= sys.float_info.max else None
+
 
 class Ledger:
-    """The candidates of one search, in the order of proposal."""
+    """The candidates of one search, in the order of proposal.
 
-    def __init__(self) -> None:
+    Args:
+        key: sorts entries that have an accuracy, best first.
+    """
+
+    def __init__(self, key: Callable[[Entry], Any] = Ranking()) -> None:
+        self._key = key
         self._entries: list[Entry] = []
         self._numbers: dict[Architecture, int] = {}
         self._counts: Counter[Status] = Counter()
@@ -123,11 +138,9 @@ class Ledger:
         return self.told + self.failed
 
     def ranking(self) -> list[tuple[Candidate, float]]:
-        """All candidates with an accuracy, of all generations, best first; equal ones in the order of
-        proposal.
-        """
-        done = [(entry.candidate, entry.accuracy) for entry in self._entries if entry.accuracy is not None]
-        return sorted(done, key=lambda ranked: -ranked[1])
+        """All candidates with an accuracy, of all generations, best first."""
+        done = sorted((entry for entry in self._entries if entry.accuracy is not None), key=self._key)
+        return [(entry.candidate, entry.accuracy) for entry in done if entry.accuracy is not None]
 
     def best(self) -> tuple[Candidate, float]:
         """The best candidate and its accuracy.
@@ -172,7 +185,7 @@ class Ledger:
         entry = self._unanswered(number)
         if math.isnan(accuracy):
             raise ValueError(f"The accuracy of candidate {number} is NaN.")
-        entry.accuracy, entry.details = float(accuracy), dict(details or {})
+        entry.accuracy, entry.details = float(accuracy), {**entry.details, **(details or {})}
         return self._move(entry, Status.DONE)
 
     def fail(self, number: int) -> Entry:
@@ -201,19 +214,26 @@ class Ledger:
                 "origin": entry.candidate.origin,
                 "architecture": entry.candidate.architecture.to_dict(),
                 "accuracy": entry.accuracy,
+                "loss": entry.loss,
                 "failed": entry.status is Status.FAILED,
             }
             for entry in self._entries
         ]
 
     @classmethod
-    def from_state(cls, state: Sequence[Mapping[str, Any]]) -> Ledger:
+    def from_state(
+        cls, state: Sequence[Mapping[str, Any]], key: Callable[[Entry], Any] = Ranking()
+    ) -> Ledger:
         """The ledger that `state` was taken of.
+
+        Args:
+            state: its state.
+            key: as for `Ledger`.
 
         Raises:
             ConfigError: an earlier version has stopped a candidate early, so it has no accuracy to rank by.
         """
-        ledger = cls()
+        ledger = cls(key)
         for values in state:
             if values.get("stopped"):
                 raise ConfigError(
@@ -224,7 +244,8 @@ class Ledger:
             architecture = Architecture.from_dict(values["architecture"])
             number = ledger.add(values["generation"], architecture, values["origin"]).number
             if values["accuracy"] is not None:
-                ledger.tell(number, values["accuracy"])
+                loss = values.get("loss")  # earlier versions had none
+                ledger.tell(number, values["accuracy"], None if loss is None else {"loss": loss})
             elif values.get("failed", False):
                 ledger.fail(number)
         return ledger

@@ -16,6 +16,7 @@ from ..space import SearchSpace
 from .generational import GenerationalSearch
 from .limits import Limits
 from .pareto import pareto_setting
+from .ranking import rank_by_setting
 
 GROUP = "random search"
 
@@ -31,6 +32,7 @@ class RandomConfig:
     population_size: int = setting(50, "candidates that are evaluated together", at_least(1), GROUP, "N")
     generations: int = setting(20, "number of times that as many are drawn", at_least(1), GROUP, "N")
     seed: int = setting(0, "random seed of every proposal", group=GROUP, metavar="N")
+    rank_by: str = rank_by_setting(GROUP)
     pareto: str | None = pareto_setting(GROUP)
 
     def __post_init__(self) -> None:

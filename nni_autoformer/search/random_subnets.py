@@ -106,6 +106,12 @@ def _and_the_rest(
 Row = Mapping[str, Any]
 
 
+def rank(row: Row) -> tuple[float, ...]:
+    """Sorts rows that have an accuracy, best first, as a search ranks its candidates."""
+    loss = row.get("loss")  # earlier versions measured none
+    return -row["top1"], math.inf if loss is None else loss, row["params"], row["number"]
+
+
 def with_accuracy(rows: Sequence[Row]) -> list[Row]:
     """The rows of subnets that have an accuracy; those whose logits are not finite have none."""
     return [row for row in rows if not row.get("failed")]
@@ -121,7 +127,7 @@ def best_of_sizes(rows: Sequence[Row], sizes: int) -> list[dict[str, Any]]:
     Returns:
         A row per size that has a subnet, smallest first: `from` and `to` in millions of parameters (the lower
         end counts, the upper does not), how many `subnets`, the `mean` and standard deviation `std` of their
-        accuracies, and the row of the `best`, of equal ones the smaller.
+        accuracies, and the row of the `best`, see `rank`.
     """
     random = [row for row in rows if row["origin"] == "random"]
     counts = [row["params"] / 1e6 for row in random]
@@ -139,7 +145,7 @@ def best_of_sizes(rows: Sequence[Row], sizes: int) -> list[dict[str, Any]]:
                 "subnets": len(members),
                 "mean": statistics.fmean(accuracies),
                 "std": statistics.pstdev(accuracies),
-                "best": min(members, key=lambda row: (-row["top1"], row["params"], row["number"])),
+                "best": min(members, key=rank),
             }
         )
     return found

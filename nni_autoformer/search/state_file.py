@@ -115,7 +115,7 @@ class _Border:
             if architecture in seen:
                 raise ConfigError(f"{source} stands there a second time.")
             seen.add(architecture)
-            self._answer({"failed": False, **entry}, place)
+            self._answer({"failed": False, "loss": None, **entry}, place)
 
     def _layers(self, entry: Mapping[str, Any], place: str) -> dict[str, Any]:
         architecture = self._mapping(entry, "architecture", place)
@@ -124,8 +124,9 @@ class _Border:
         return architecture
 
     def _answer(self, entry: Mapping[str, Any], place: str) -> None:
-        accuracy = self._value(entry, "accuracy", place, _is_accuracy, "a number, or null")
+        accuracy = self._value(entry, "accuracy", place, _is_finite, "a number, or null")
         failed = self._value(entry, "failed", place, _is_flag, "true or false")
+        self._value(entry, "loss", place, _is_finite, "a number, or null")
         if accuracy is not None and failed:
             raise ConfigError(f"{self.path}: {place[:-1]} should have an accuracy or 'failed', or neither.")
 
@@ -159,7 +160,7 @@ def _is_list(value: Any) -> bool:
     return isinstance(value, list)
 
 
-def _is_accuracy(value: Any) -> bool:
+def _is_finite(value: Any) -> bool:
     try:
         return value is None or (type(value) in (int, float) and math.isfinite(value))
     except OverflowError:  # a whole number beyond all floating-point ones

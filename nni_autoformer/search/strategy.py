@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
@@ -247,6 +247,20 @@ class EvolutionStrategy(Strategy):
     def _forget(self, model: ExecutableModelSpace) -> None:
         self._running.pop(id(model), None)
         self._ended.discard(id(model))
+
+    def list_models(self, sort: bool = True, limit: int | None = None) -> Iterator[ExecutableModelSpace]:
+        """All models that were evaluated, best first, as the search ranks them: NNI compares accuracies
+        alone.
+
+        Args:
+            sort: False for all models in the engine's order.
+            limit: how many.
+        """
+        models = list(super().list_models(sort=sort))
+        if sort:
+            ranks = {c.architecture: place for place, (c, _) in enumerate(self.evolution.ledger.ranking())}
+            models.sort(key=lambda model: ranks.get(Architecture.from_sample(model.sample or {}), len(ranks)))
+        yield from models[:limit]
 
     def _cleanup(self) -> None:
         self.engine.unregister_model_event_callback(ModelEventType.FinalMetric, self._on_metric)

@@ -7,6 +7,7 @@ that imports is most of its cost.
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from ..architecture import Architecture
@@ -59,9 +60,9 @@ def evaluate_subnet(
         costs: which costs are reported.
 
     Returns:
-        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', the
-        costs, such as 'params (M)', and of one process 'images_checksum', by which a search knows that its
-        trials see the same images.
+        On every rank, what a trial reports: 'default', which is top-1 in percent, 'top5', 'images', 'loss',
+        which is the mean cross-entropy, the costs, such as 'params (M)', and of one process
+        'images_checksum', by which a search knows that its trials see the same images.
 
     Raises:
         ConfigError: the checkpoint or the images cannot be used.
@@ -123,6 +124,7 @@ def trial_metric(
     costs: Costs = COSTS,
 ) -> dict[str, Any]:
     """What a trial reports of a subnet; NNI charts the value under 'default'."""
-    metric = {"default": accuracy.top1, "top5": accuracy.top5, "images": accuracy.images}
+    values = asdict(accuracy)
+    metric = {"default": values.pop("top1"), **values}
     images = {} if checksum is None else {IMAGES_CHECKSUM: checksum}
     return metric | measured_costs(architecture, model, costs) | images

@@ -13,6 +13,7 @@ from nni.nas.space import ExecutableModelSpace
 
 from ..architecture import Architecture
 from ..checkpoints import Checkpoint
+from ..deployment import Deployment, Target
 from ..experiment.fixes import own_record
 from ..experiment.model_trial import load_model
 from ..space import SearchSpace
@@ -38,6 +39,8 @@ class TrialEvaluator(Evaluator):
         batch_size: images per forward pass, or 'auto'.
         device: 'auto', 'cpu', 'cuda', …
         precision: 'fp32', 'bf16' or 'fp16'.
+        latency_table: file of measured latencies; None for no latency among the reported costs.
+        deploy_batch_size, deploy_precision: how a subnet will run, see `Deployment`.
     """
 
     def __init__(
@@ -53,20 +56,28 @@ class TrialEvaluator(Evaluator):
         batch_size: BatchSize = "auto",
         device: str = "auto",
         precision: str = "fp32",
+        latency_table: str | None = None,
+        deploy_batch_size: int | None = None,
+        deploy_precision: str | None = None,
     ) -> None:
         self.images = EvaluationImages(
             checkpoint, dataset, data, selection=selection, store=store, workers=workers
         )
         self.space, self.use_ema = space, use_ema
         self.batch_size, self.device, self.precision = batch_size, device, precision
+        self.latency_table = latency_table
+        self.deployment = Deployment(deploy_batch_size, deploy_precision)
 
     def _execute(self, model: ExecutableModelSpace) -> Any:
         model = _own_model(model)
         space = None if self.space is None else SearchSpace.load(self.space)
+        checkpoint = Checkpoint(self.images.checkpoint, space, use_ema=self.use_ema)
+        target = Target.of(self.deployment, self.latency_table)
         metric = evaluate_subnet(
             self.images,
             Architecture.from_sample(model.sample or {}),
-            checkpoint=Checkpoint(self.images.checkpoint, space, use_ema=self.use_ema),
+            checkpoint=checkpoint,
+            costs=target.costs(checkpoint.header.space),
             batch_size=self.batch_size,
             device=self.device,
             precision=self.precision,

@@ -88,7 +88,8 @@ class EvolutionTuner(Tuner):
         retries: how often a failing trial is run again before its candidate is given up.
         optimize_mode: 'maximize'.
         algorithm: 'evolution', or 'random' for random subnets within the limits.
-        settings: those of `Limits`, and of `EvolutionConfig` or `RandomConfig`.
+        latency_table: file of measured latencies of the device, which a limit on latency needs.
+        settings: those of `Limits`, of `Deployment`, and of `EvolutionConfig` or `RandomConfig`.
 
     Raises:
         ConfigError: an argument is unknown or wrong, or `output` holds another search.
@@ -102,12 +103,14 @@ class EvolutionTuner(Tuner):
         retries: int = RETRIES,
         optimize_mode: str = "maximize",
         algorithm: str = Evolution.algorithm,
+        latency_table: str | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
         fixes.tell_tuner_of_resumed_trials()
         exposure.values_from_the_manager()
         own = {"space": space, "checkpoint": checkpoint, "output": output, "retries": retries}
+        own["latency_table"] = latency_table
         arguments = ClassArgs.of({**own, "optimize_mode": optimize_mode, "algorithm": algorithm, **settings})
         self._manager = Manager.of_this_tuner()
         base = Path(".") if self._manager is None else _code_directory(self._manager)

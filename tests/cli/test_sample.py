@@ -65,6 +65,7 @@ def test_it_evaluates_the_drawn_subnets_and_the_named_ones(toy, sampled):
     for row, architecture in list(zip(found, drawn))[::5]:
         accuracy = evaluator.evaluate(supernet.extract(architecture))
         assert (row["top1"], row["top5"], row["images"]) == (accuracy.top1, accuracy.top5, 12)
+        assert row["loss"] == accuracy.loss > 0
     assert (sampled / "samples.png").read_bytes().startswith(b"\x89PNG")
     summary = (sampled / "summary.txt").read_text()
     assert "random subnets" in summary and "smallest" in summary and "Pareto front" in summary

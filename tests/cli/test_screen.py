@@ -89,6 +89,7 @@ def test_a_test_as_json(toy, capsys):
         evaluation=Evaluation(device="cpu"),
     )
     assert (printed["top1"], printed["top5"], printed["images"]) == (found.top1, found.top5, 24)
+    assert printed["loss"] == found.loss > 0
     assert printed["params_m"] == found.costs["params"] / 1e6
     assert printed["macs_g"] == found.costs["macs"] / 1e9
     assert printed["architecture"] == found.architecture.to_dict() and printed["split"] == "test"

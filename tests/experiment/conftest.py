@@ -111,7 +111,8 @@ def rows(folder):
     """All candidates of a search, by number."""
     lines = (folder / "candidates.jsonl").read_text().splitlines()
     found = sorted((json.loads(line) for line in lines), key=lambda row: row["number"])
-    return [(row["number"], json.dumps(row["architecture"]), row["accuracy"], row["top5"]) for row in found]
+    keys = ("accuracy", "top5", "loss")
+    return [(row["number"], json.dumps(row["architecture"]), *(row[key] for key in keys)) for row in found]
 
 
 def processes_of(place):

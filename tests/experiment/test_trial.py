@@ -72,6 +72,7 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
         "default",
         "top5",
         "images",
+        "loss",
         "params (M)",
         "macs (G)",
         "images_checksum",
@@ -84,6 +85,7 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
     assert main(f"{base} --split selection --architecture {tmp_path}/a.yaml".split()) == 0
     printed = dict(line.split("  ", 1) for line in capsys.readouterr().out.strip().splitlines())
     assert float(printed["top-1"].split()[0]) == pytest.approx(final["default"], abs=0.005)
+    assert float(printed["cross-entropy"]) == pytest.approx(final["loss"], abs=0.00005)
     assert float(printed["parameters"].split()[0]) == pytest.approx(final["params (M)"], rel=5e-3)
     assert float(printed["MACs"].split()[0]) == pytest.approx(final["macs (G)"], rel=5e-3)
 

@@ -263,6 +263,18 @@ def test_an_image_that_was_replaced_in_a_large_set_is_named(
     assert all(f": {target}. The run" in text for text in warned)
 
 
+def test_a_run_from_before_a_setting_goes_on_with_its_default(tmp_path):
+    run(folder(tmp_path, job="search", evolution={"seed": 3}))
+    for rank_by in ("top1", "loss"):
+        now = {"evolution": {"seed": 3, "rank_by": rank_by}}
+        later = RunFolder(tmp_path, "search", now, defaults={"evolution": {"seed": 0, "rank_by": "top1"}})
+        if rank_by == "top1":
+            assert not run(later, resume=True)  # finished
+        else:
+            with pytest.raises(ConfigError, match=r"evolution\.rank_by was top1 when the run began and is"):
+                run(later, resume=True)
+
+
 def test_a_run_with_a_setting_that_is_no_more_cannot_go_on(tmp_path):
     run(folder(tmp_path / "plain", job="search", racing=None))
     assert not run(folder(tmp_path / "plain", job="search"), resume=True)  # finished

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from nni_autoformer import ConfigError, SearchSpace
+from nni_autoformer import Architecture, ConfigError, SearchSpace
 from nni_autoformer.complexity import macs, params
 from nni_autoformer.report.results import Result, pareto, read_peers, read_series, to_csv
 
@@ -38,6 +38,26 @@ def test_timms_tables(tmp_path):
     assert read_series(write(tmp_path / "t.csv", text)).results == (
         Result(81.1, {"params": 1044.8e6, "macs": 8.5e9}, "vit"),
     )
+
+
+def test_the_winner_of_a_search_is_its_best_and_else_the_lower_loss(tmp_path):
+    one, other = ({"embed_dim": 64, "num_heads": [1] * d, "mlp_ratio": [2.0] * d} for d in (2, 3))
+    rows = [
+        {"params": 5000, "accuracy": 60.0, "loss": 0.5, "architecture": {**one, "depth": 2}},
+        {"params": 6000, "accuracy": 60.0, "loss": 0.4, "architecture": {**one, "depth": 2}},
+        {
+            "params": 7000,
+            "accuracy": 50.0,
+            "loss": 0.3,
+            "architecture": Architecture.from_dict(other).to_dict(),
+        },
+    ]
+    write(tmp_path / "candidates.jsonl", "".join(json.dumps(row) + "\n" for row in rows))
+    assert read_series(str(tmp_path)).best().costs["params"] == 6000
+    Architecture.from_dict(other).to_yaml(tmp_path / "best.yaml")
+    assert read_series(str(tmp_path)).best().costs["params"] == 7000
+    write(tmp_path / "best.yaml", "[")
+    assert read_series(str(tmp_path)).best().costs["params"] == 6000
 
 
 def test_json_and_json_lines(tmp_path):

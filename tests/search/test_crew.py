@@ -292,7 +292,7 @@ def words_of_test(toy, *more):
 def test_ranks_share_the_images_of_a_test(toy, tmp_path, launch, capsys, more):
     """24 test images in five batches, or 12 selection images in three: some for each of two or four ranks."""
     assert main(words_of_test(toy, *more)) == 0
-    wanted = capsys.readouterr().out.splitlines()[-7:]
+    wanted = capsys.readouterr().out.splitlines()[-8:]
     for size in (2, 4):
         assert finish(launch(size, words_of_test(toy, *more))) == 0, (tmp_path / "printed").read_text()
         printed = (tmp_path / "printed").read_text()

@@ -44,7 +44,7 @@ class Judge:
 
 
 def done(top1):
-    return Verdict(Accuracy(top1, 100.0, 10))
+    return Verdict(Accuracy(top1, 100.0, 10, 0.5))
 
 
 def models(supernet, count):
@@ -67,10 +67,10 @@ def test_what_is_submitted_together_is_evaluated_together_and_answered_in_order(
     GenerationEngine(base, judge).submit_models(first, second, third)
     assert [len(together) for together in judge.together] == [3]
     assert heard == [
-        FinalMetricEvent(first, {"default": 50.0, "top1": 50.0, "top5": 100.0, "images": 10}),
+        FinalMetricEvent(first, {"default": 50.0, "top1": 50.0, "top5": 100.0, "images": 10, "loss": 0.5}),
         TrainingEndEvent(first, ModelStatus.Trained),
         TrainingEndEvent(second, ModelStatus.Failed),
-        FinalMetricEvent(third, {"default": 70.0, "top1": 70.0, "top5": 100.0, "images": 10}),
+        FinalMetricEvent(third, {"default": 70.0, "top1": 70.0, "top5": 100.0, "images": 10, "loss": 0.5}),
         TrainingEndEvent(third, ModelStatus.Trained),
     ]
     assert (first.metric, second.metric, third.metric) == (50.0, None, 70.0)

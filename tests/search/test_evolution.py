@@ -225,12 +225,13 @@ def test_the_last_generation_is_ranked():
     assert [c.number for c, _ in evolution.ranking()] == list(reversed(range(48)))
 
 
-def test_equal_accuracies_rank_in_the_order_of_proposal():
+def test_equal_accuracies_rank_the_cheaper_first_and_then_in_the_order_of_proposal():
     evolution = Evolution(DIGITS, Limits(), SHORT)
     out = [evolution.ask() for _ in range(12)]
     for candidate in reversed(out):
         evolution.tell(candidate.number, 50.0)
-    assert [c.number for c, _ in evolution.ranking()] == list(range(12))
+    ranked = [(params(c.architecture, DIGITS.model), c.number) for c, _ in evolution.ranking()]
+    assert ranked == sorted(ranked)
 
 
 def test_it_waits_for_the_generation_and_is_done_at_the_end():

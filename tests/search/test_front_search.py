@@ -58,58 +58,7 @@ def test_it_leaves_the_front_of_its_candidates(searched):
         assert (searched / row["file"]).is_file()
     assert (searched / "front.png").read_bytes().startswith(b"\x89PNG")
     told = (searched / "summary.txt").read_text()
-    for row in rows:
-        assert f"{row['file']}  {float(row['accuracy']):.2f} ± " in " ".join(told.split(" ")).replace(
-            "   ", "  "
-        )
-    assert max(map(len, told.splitlines())) <= 80
-
-
-def test_picking_from_it_needs_the_folder_alone(searched, tmp_path, capsys):
-    rows = list(csv.DictReader((searched / "front.csv").open()))
-    picked = pick(searched, limits=Limits(max_params=float(rows[0]["params_m"])), output=tmp_path / "p.yaml")
-    assert picked.number == int(rows[0]["number"])
-    capsys.readouterr()
-    assert main(["plot", str(searched / "front.csv"), "--output", str(tmp_path / "f.png")]) == 0
-    assert f"{max(float(row['accuracy']) for row in rows):.2f}" in capsys.readouterr().out
-
-
-def test_a_stopped_one_goes_on_to_the_same_files(toy, searched, tmp_path, monkeypatch):
-    record = SearchFolder.record
-
-    def record_and_stop(self, entry):
-        record(self, entry)
-        if entry.candidate.number == 8:
-            raise KeyboardInterrupt
-
-    with monkeypatch.context() as patch:
-        patch.setattr(SearchFolder, "record", record_and_stop)
-        assert main(front_command(toy, tmp_path / "s")) == 130
-    assert not (tmp_path / "s" / "front.csv").exists()
-    assert main(front_command(toy, tmp_path / "s", "--resume")) == 0
-    assert content(tmp_path / "s") == content(searched)
-
-
-@pytest.mark.parametrize("pareto", ["params,flops", "params,params", "params,macs,memory,latency", "latency"])
-def test_what_cannot_be_traded_ends_before_any_work(toy, tmp_path, capsys, pareto):
-    status = main(front_command(toy, tmp_path / "s", "--pareto", pareto))
-    told = capsys.readouterr().err
-    assert status == 2 and "--pareto" in told and "Traceback" not in told
-    assert (
-        "latency table" if pareto == "latency" else "one to three of params, macs, memory, latency"
-    ) in told
-
-
-@pytest.mark.slow
-def test_a_killed_one_goes_on_to_the_same_files(toy, searched, tmp_path):
-    output = tmp_path / "s"
-    listed = output / "candidates.jsonl"
-    process = start(front_command(toy, output), prepare=slowly)
-    wait_for(lambda: listed.is_file() and len(candidates(output)) >= 8, process)
-    kill(process)
-    assert json.loads((output / "run.json").read_text())["status"] == "running"
-    assert finish(start([*front_command(toy, output), "--resume"])) == 0
-    assert content(output) == content(Path(searched))    head, *lines = told.split("\n\n")[1].splitlines()
+    head, *lines = told.split("\n\n")[1].splitlines()
     assert head.split() == ["front", "top-1", "%", "parameters", "MACs", "memory"]
     assert max(map(len, [head, *lines])) <= 80
     for row, line in zip(rows, lines, strict=True):

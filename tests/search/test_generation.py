@@ -19,6 +19,7 @@ from nni_autoformer.errors import ConfigError
 from nni_autoformer.experiment import run_experiment
 from nni_autoformer.nn import block
 from nni_autoformer.search import generation as module
+from nni_autoformer.search.accuracy import Accuracy
 from nni_autoformer.search.batch_size import Batches, auto_batch_size
 from nni_autoformer.search.correctness import Correctness
 from nni_autoformer.search.shared_forward import SharedForward, Slices, half_layers
@@ -78,7 +79,7 @@ def full(supernet, images, tmp_path_factory):
 def test_the_metrics_do_not_depend_on_evaluating_together(supernet, images, full, monkeypatch, tmp_path):
     monkeypatch.setattr("nni_autoformer.search.strategy.supernet_of", lambda model: None)  # one by one
     evolution, rows = search(supernet, images, tmp_path)
-    assert rows == full[1]
+    assert rows == full[1] and all(0 < row["loss"] < 20 for row in rows)
     assert evolution.ranking() == full[0].ranking()
 
 
@@ -147,17 +148,19 @@ def test_outcomes_come_back_from_a_file_of_the_same_setting(tmp_path):
     rows = outcomes.rows(architectures[:3])
     outcomes.first[rows], outcomes.seen[rows] = rng.random((3, 13)) < 0.5, [13, 5, 0]
     outcomes.five |= outcomes.first
+    outcomes.losses[0], outcomes.losses[1, :5] = rng.random(13), [0.25, 0.5, 1, 2, 0.125]
     outcomes.broken[1] = True
     outcomes.keep(architectures[1:])
     outcomes.save(tmp_path / "o.npz")
     again = Correctness(13, {"precision": "fp32", "of": (1, 2)})
     assert again.load(tmp_path / "o.npz")
     assert again.architectures == architectures[1:3]
-    for name in ("first", "five", "seen", "broken"):
+    for name in ("first", "five", "losses", "seen", "broken"):
         assert np.array_equal(getattr(again, name), getattr(outcomes, name))
     assert again.rows([architectures[3], architectures[1]]).tolist() == [2, 0]
     assert again.broken.tolist() == [True, False, False]
-    assert again.shares(0) == (20.0 * again.first[0].sum(), 20.0 * again.five[0].sum(), 5)
+    right, among_five = 20.0 * again.first[0].sum(), 20.0 * again.five[0].sum()
+    assert again.accuracy(0) == Accuracy(right, among_five, 5, 0.775)
     assert not Correctness(13, {"precision": "bf16", "of": (1, 2)}).load(tmp_path / "o.npz")
     assert not Correctness(13).load(tmp_path / "missing.npz")
 

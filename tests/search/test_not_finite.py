@@ -147,7 +147,7 @@ def test_damage_to_outcomes_is_noticed_and_means_evaluating_again(tmp_path):
         (tmp_path / "o.npz").write_bytes(damaged)
         again = Correctness(13, {"precision": "fp32"})
         if again.load(tmp_path / "o.npz"):
-            for name in ("first", "five", "seen", "broken"):
+            for name in ("first", "five", "losses", "seen", "broken"):
                 assert np.array_equal(getattr(again, name), getattr(outcomes, name))
         else:
             refused += 1

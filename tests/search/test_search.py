@@ -3,6 +3,7 @@ moment.
 """
 
 import json
+import math
 import time
 
 import pytest
@@ -50,7 +51,7 @@ def test_it_leaves_candidates_best_figure_and_summary(toy, searched):
         assert row["macs"] == macs(architecture, header.space.model)
         assert row["accuracy"] == row["top1"] <= row["top5"] == 100.0  # three classes
         assert row["images"] == 12
-    best = max(found, key=lambda row: (row["accuracy"], -row["number"]))
+    best = min(found, key=lambda row: (-row["accuracy"], row["loss"], row["params"], row["number"]))
     assert Architecture.from_yaml(searched / "best.yaml").to_dict() == best["architecture"]
     assert (searched / "candidates.png").read_bytes().startswith(b"\x89PNG")
     assert f"{best['accuracy']:.2f} %" in (searched / "summary.txt").read_text()
@@ -68,7 +69,8 @@ def test_the_accuracies_are_those_of_the_extracted_subnets(toy, searched):
     evaluator = Evaluation(device="cpu").evaluator(header, images.decoded(header))
     for row in rows(searched)[::4]:
         subnet = supernet.extract(Architecture.from_dict(row["architecture"]))
-        assert evaluator.evaluate(subnet).top1 == row["top1"]
+        accuracy = evaluator.evaluate(subnet)
+        assert (accuracy.top1, accuracy.loss) == (row["top1"], row["loss"])
 
 
 def test_measure_counts_by_hand():
@@ -84,6 +86,8 @@ def test_measure_counts_by_hand():
         on_batch=lambda count, right: counted.append((count, right())),
     )
     assert (accuracy.top1, accuracy.top5, accuracy.images) == (20.0, 60.0, 5)
+    losses = [math.log(sum(math.exp(9 - k) for k in range(7))) - 9 + k for k in (0, 1, 2, 6, 6)]
+    assert accuracy.loss == round(sum(losses) / 5, 6)
     assert counted == [(2, 1), (2, 1), (1, 1)]
 
 

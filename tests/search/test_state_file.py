@@ -46,14 +46,16 @@ def test_a_state_comes_back(tmp_path, state):
 
 
 def test_states_of_earlier_versions_go_on(tmp_path, state):
-    """They have no checksum and no contents, and could stop candidates early."""
+    """They have no checksum, no contents and no loss, and could stop candidates early."""
     whole = drive(tmp_path / "whole", 12).searcher.ranking()
     drive(tmp_path / "old", 6)
     file = tmp_path / "old" / "search.json"
     content = json.loads(file.read_text())
     del content["checksum"], content["contents"]
-    for entry in content["evolution"]["candidates"][1:]:
+    del content["evolution"]["setting"]["evolution"]["rank_by"]
+    for entry in content["evolution"]["candidates"]:
         entry["stopped"] = False
+        del entry["loss"]
     file.write_text(json.dumps(content))
     assert drive(tmp_path / "old", 12, resume=True).searcher.ranking() == whole
 
