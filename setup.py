@@ -45,7 +45,7 @@ def for_an_index_page(text, address):
 
 SOURCE = repository()
 DATA = ["nni_autoformer.search_spaces", "nni_autoformer.recipes"]
-ONNX = ["onnx", "onnxruntime", "onnxscript"]
+ONNX = ["onnx", "onnx-ir", "onnxruntime", "onnxscript"]
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "nni_autoformer/__init__.py").read_text()).group(1)
 
 setup(
@@ -100,7 +100,11 @@ setup(
         "wandb": ["wandb"],  # for --logger wandb
         "mlflow": ["mlflow"],  # for --logger mlflow
         "datasets": ["datasets", "huggingface_hub", "webdataset"],  # for --dataset hfds/… and wds/…
-        "test": [*ONNX, "selenium", "pytest>=7", "hypothesis", "ruff", "mypy", "types-PyYAML"],
+        "test": [
+            *ONNX,
+            *("pytest>=7", "pytest-xdist>=3.6", "hypothesis", "selenium"),
+            *("ruff", "mypy", "types-PyYAML"),
+        ],
     },
     entry_points={"console_scripts": ["nni-autoformer=nni_autoformer.cli:main"]},
     classifiers=[

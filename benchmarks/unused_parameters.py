@@ -65,7 +65,7 @@ def main(words: list[str] | None = None) -> None:
     parser.add_argument("--steps", type=int, default=5)
     parser.add_argument("--port", type=int, default=29611)
     arguments = parser.parse_args(words)
-    multiprocessing.spawn(measure, (arguments,), arguments.ranks)
+    multiprocessing.start_processes(measure, (arguments,), arguments.ranks, start_method="fork")
 
 
 if __name__ == "__main__":

@@ -9,6 +9,14 @@ os.environ.setdefault("CUDA_VISIBLE_DEVICES", "")  # the numbers here are those 
 os.environ.setdefault("OMP_NUM_THREADS", "1")  # more threads only wait for each other on such small networks
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Of several workers (`pytest -n 2`) one has all tests of a file, for the sake of the file's fixtures."""
+    from xdist.scheduler import LoadFileScheduling
+
+    return LoadFileScheduling(config, log)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _own_home(tmp_path_factory):
     """NNI writes to the user's home, whatever the experiment's folder."""

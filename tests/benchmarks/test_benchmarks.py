@@ -40,10 +40,18 @@ def test_runs_and_writes_what_it_prints(name, tmp_path, capsys):
 
 
 @pytest.mark.slow
-def test_memory_runs_in_processes_of_its_own(tmp_path, capsys):
+def test_memory_runs_in_processes_of_its_own(tmp_path, capsys, monkeypatch):
+    """Two of the networks; the other two are measured in this one."""
+    from benchmarks import memory
+
+    measured = ("ours", "hub")
+    others = set(memory.NETWORKS) - set(measured)
+    assert others == {"plain", "timm"}
+    monkeypatch.setattr(memory, "NETWORKS", measured)
     (row,) = run("memory", tmp_path, capsys)["rows"]
-    assert set(row["bytes"]) == {"ours", "hub", "plain", "timm"}
+    assert set(row["bytes"]) == set(measured)
     assert all(values["step"][0] > 0 for values in row["bytes"].values())
+    assert all(memory.measure(name, "digits", row["subnet"], 8)["step"] > 0 for name in others)
 
 
 def test_growth_draws_a_figure(tmp_path, capsys):
@@ -62,6 +70,18 @@ def test_the_gpus_says_that_there_is_none(capsys):
 
 def test_every_benchmark_is_here():
     modules = {module.name for module in pkgutil.iter_modules(benchmarks.__path__)}
-    helpers = {"common", "networks"}
-    others = {"search", "loader", "trial_cost", "unused_parameters"}  # tested in the other files
+    helpers = {"common", "networks", "replay_table"}
+    others = {"replay", "search", "loader", "trial_cost", "unused_parameters"}  # tested in the other files
     assert modules - helpers - others == {*NAMES, "memory", "gpu"}
+
+
+def test_latency_is_measured_once_and_printed_again(tmp_path, capsys):
+    from benchmarks import latency
+
+    words = ["--work", str(tmp_path), "--space", "digits", "--runtime", "torch", "--batch-size", "1"]
+    words += ["--rounds", "1", "--subnets", "5", "--threads", "1"]
+    assert latency.main(words) == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert first.startswith("| torch | 1 |")
+    assert latency.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == first

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.processes import finish, start
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -26,6 +28,7 @@ def test_what_a_trial_costs(tmp_path):
     assert "import torch" in result["split"]
 
 
-def test_what_the_search_for_unused_parameters_costs():
-    flags = "--space digits --batch-size 2 --blocks 1 --steps 1"
-    assert "without " in run("benchmarks.unused_parameters", *flags.split())
+def test_what_the_search_for_unused_parameters_costs(tmp_path):
+    flags, said = "--space digits --batch-size 2 --blocks 1 --steps 1", tmp_path / "said"
+    process = start(flags.split(), module="benchmarks.unused_parameters", output=said)
+    assert finish(process) == 0 and "without " in said.read_text()

@@ -1,10 +1,7 @@
 """Retraining and fine-tuning as long runs are: stopped and resumed, on two ranks, by the packaged recipes."""
 
 import json
-import os
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
@@ -14,26 +11,35 @@ from safetensors.torch import load_file
 from nni_autoformer import SearchSpace, build_supernet, save_supernet
 from nni_autoformer.checkpoints import read_header
 from nni_autoformer.cli import main
-from tests.processes import kill, start, wait_for
+from tests.processes import finish, kill, start, torchrun, wait_for
 
 from .after_search import finetune, same
 
 pytestmark = pytest.mark.slow
 
 
+MORE = "--img-size 16 --layer-decay 0.7 --model-ema --mixup 0.8 --epochs 12 --checkpoint-every 2"
+
+
+@pytest.fixture(scope="module")
+def whole(toy, others, tmp_path_factory):
+    """A run that nothing has stopped."""
+    folder = tmp_path_factory.mktemp("whole") / "run"
+    assert main(finetune(toy, folder, MORE, others)) == 0
+    return folder
+
+
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_a_stopped_run_goes_on_bit_for_bit(toy, others, tmp_path, number):
-    more = "--img-size 16 --layer-decay 0.7 --model-ema --mixup 0.8 --epochs 12 --checkpoint-every 2"
-    assert main(finetune(toy, tmp_path / "whole", more, others)) == 0
-    process = start(finetune(toy, tmp_path / "run", more, others))
+def test_a_stopped_run_goes_on_bit_for_bit(toy, others, whole, tmp_path, number):
+    process = start(finetune(toy, tmp_path / "run", MORE, others))
     wait_for((tmp_path / "run" / "training.ckpt").exists, process)
     time.sleep(0.2)
     kill(process, number)
     assert process.exitcode == (143 if number == signal.SIGTERM else -9)
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "running"
-    assert main(finetune(toy, tmp_path / "run", f"{more} --resume", others)) == 0
+    assert main(finetune(toy, tmp_path / "run", f"{MORE} --resume", others)) == 0
     for name in ("subnet", "subnet-ema"):
-        first, second = (load_file(tmp_path / run / f"{name}.safetensors") for run in ("whole", "run"))
+        first, second = (load_file(run / f"{name}.safetensors") for run in (whole, tmp_path / "run"))
         assert same(first, second)
 
 
@@ -42,9 +48,8 @@ def test_two_processes_give_what_one_gives(toy, tmp_path):
     one = [*finetune(toy, tmp_path / "one", more)]
     two = [*finetune(toy, tmp_path / "two", f"{more} --batch-size 4")]
     assert main(one) == 0
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    subprocess.run([*command, "-m", "nni_autoformer", *two], check=True, env=environment, capture_output=True)
+    (tmp_path / "script.py").write_text("import sys\nfrom nni_autoformer.cli import main\nsys.exit(main())\n")
+    assert finish(torchrun(2, tmp_path / "script.py", two)) == 0
     first, second = (load_file(tmp_path / run / "subnet.safetensors") for run in ("one", "two"))
     for key, tensor in first.items():
         torch.testing.assert_close(tensor, second[key], rtol=1e-3, atol=1e-5)

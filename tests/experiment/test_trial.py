@@ -23,15 +23,12 @@ class FileChannel(TrialCommandChannel):
 
 
 @pytest.fixture
-def trial(tmp_path):
-    """Run a command as a trial; the finished process, and what it reported."""
-    (tmp_path / "file_channel.py").write_text(CHANNEL)
+def as_trial(tmp_path):
+    """What tells a process that it is a trial with some parameters, and the file of what it reports."""
 
-    def run(command, parameters):
-        reports = tmp_path / "reports"
-        reports.write_text("")
-        environment = os.environ | {
-            "PYTHONPATH": str(tmp_path),
+    def told(parameters):
+        (tmp_path / "reports").write_text("")
+        return {
             "NNI_PLATFORM": "local",
             "NNI_TRIAL_JOB_ID": "abc",
             "NNI_EXP_ID": "exp",
@@ -39,13 +36,56 @@ def trial(tmp_path):
             "NNI_SYS_DIR": str(tmp_path / "nni_output"),
             "NNI_TRIAL_COMMAND_CHANNEL": "import://file_channel.FileChannel",
             "PARAMETERS": json.dumps(parameters),
-            "REPORTS": str(reports),
+            "REPORTS": str(tmp_path / "reports"),
         }
+
+    return told
+
+
+def reported(path):
+    entries = [json.loads(line) for line in path.read_text().splitlines()]
+    assert all(entry[1:3] == [7, "abc"] for entry in entries)
+    return [(entry[0], *entry[3:]) for entry in entries]
+
+
+@pytest.fixture
+def trial(tmp_path, as_trial):
+    """Run a command as a trial in a process of its own; the finished process, and what it reported."""
+    (tmp_path / "file_channel.py").write_text(CHANNEL)
+
+    def run(command, parameters):
+        environment = os.environ | as_trial(parameters) | {"PYTHONPATH": str(tmp_path)}
         words = [sys.executable, "-m", "nni_autoformer", *command.split()]
         process = subprocess.run(words, capture_output=True, text=True, env=environment)
-        entries = [json.loads(line) for line in reports.read_text().splitlines()]
-        assert all(entry[1:3] == [7, "abc"] for entry in entries)
-        return process, [(entry[0], *entry[3:]) for entry in entries]
+        return process, reported(tmp_path / "reports")
+
+    return run
+
+
+@pytest.fixture
+def trial_here(tmp_path, as_trial, monkeypatch, capsys):
+    """Run a command as a trial in this process; the exit code, its error messages, and what it reported."""
+    from nni.runtime.trial_command_channel import set_default_trial_command_channel
+
+    from nni_autoformer.cli import main
+    from nni_autoformer.experiment import trial
+
+    channel = {}
+    exec(CHANNEL, channel)
+
+    def run(command, parameters):
+        with monkeypatch.context() as patch:
+            for name, value in as_trial(parameters).items():
+                patch.setenv(name, value)
+            set_default_trial_command_channel(channel["FileChannel"]())
+            trial._current.cache_clear()
+            try:
+                code = main(command.split())
+            except SystemExit as end:
+                code = end.code
+        trial._current.cache_clear()
+        set_default_trial_command_channel()
+        return code, capsys.readouterr().err, reported(tmp_path / "reports")
 
     return run
 
@@ -75,6 +115,7 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
         "loss",
         "params (M)",
         "macs (G)",
+        "memory (MB)",
         "images_checksum",
     }  # each once
     assert final["default"] == reports[-2][2]
@@ -106,22 +147,24 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
         ("train", {"epochs": 2.5}, "argument --epochs: invalid int value: '2.5'"),
     ],
 )
-def test_wrong_parameters_are_sentences(trial, toy, tmp_path, command, parameters, words):
+def test_wrong_parameters_are_sentences(trial_here, toy, tmp_path, command, parameters, words):
     base = {
         "test": f"test --checkpoint {toy}/run/supernet.safetensors --data {toy}/images",
         "train": f"train --space {toy}/space.yaml --data {toy}/images --output {tmp_path}/run",
     }[command]
-    process, reports = trial(base, parameters)
-    assert process.returncode == 2
-    assert words in process.stderr
-    assert "Traceback" not in process.stderr
+    code, error, reports = trial_here(base, parameters)
+    assert code == 2
+    assert words in error
+    assert "Traceback" not in error
     assert reports == []
 
 
-def test_a_training_reports_its_subnets_and_keeps_to_a_folder_of_its_own(trial, toy, toy_command, tmp_path):
+def test_a_training_reports_its_subnets_and_keeps_to_a_folder_of_its_own(
+    trial_here, toy, toy_command, tmp_path
+):
     command = " ".join(toy_command(toy, tmp_path / "runs"))
-    process, reports = trial(command, {"epochs": 2, "opt_betas": [0.9, 0.98], "seed": 3.0})
-    assert process.returncode == 0, process.stderr
+    code, error, reports = trial_here(command, {"epochs": 2, "opt_betas": [0.9, 0.98], "seed": 3.0})
+    assert code == 0, error
     assert [kind for kind, *_ in reports] == ["PERIODICAL", "PERIODICAL", "FINAL"]
     metric = reports[-1][2]
     assert metric == reports[-2][2]
@@ -136,22 +179,29 @@ def test_a_training_reports_its_subnets_and_keeps_to_a_folder_of_its_own(trial, 
     assert not (tmp_path / "runs" / "abc" / "tensorboard").exists()
 
     # NNI was stopped before it knew of the end, and runs the trial again
-    process, again = trial(command, {"epochs": 2, "opt_betas": [0.9, 0.98], "seed": 3.0})
-    assert process.returncode == 0, process.stderr
+    code, error, again = trial_here(command, {"epochs": 2, "opt_betas": [0.9, 0.98], "seed": 3.0})
+    assert code == 0, error
     assert [kind for kind, *_ in again] == ["FINAL"]
     assert again[0][2] == pytest.approx(metric)
 
 
-def test_a_search_reports_its_best_after_every_generation(trial, toy, tmp_path):
+def test_a_search_reports_its_best_after_every_generation(trial_here, toy, tmp_path):
     command = f"search --checkpoint {toy}/run/supernet.safetensors --data {toy}/images --device cpu"
     command += f" --num-mutations 2 --num-crossovers 1 --output {tmp_path}/runs"
-    process, reports = trial(command, {"population_size": 4, "generations": 3, "resume": False})
-    assert process.returncode == 0, process.stderr
+    code, error, reports = trial_here(command, {"population_size": 4, "generations": 3, "resume": False})
+    assert code == 0, error
     assert [kind for kind, *_ in reports] == ["PERIODICAL"] * 3 + ["FINAL"]
     assert [entry[2]["candidates"] for entry in reports] == [4, 8, 12, 12]
     best = [entry[2]["default"] for entry in reports]
     assert best == sorted(best)
-    assert set(reports[-1][2]) == {"default", "candidates", "params (M)", "macs (G)"}
+    assert set(reports[-1][2]) == {
+        "default",
+        "loss",
+        "candidates",
+        "params (M)",
+        "macs (G)",
+        "memory (MB)",
+    }
     assert (tmp_path / "runs" / "abc" / "best.yaml").is_file()
 
 
@@ -161,11 +211,11 @@ def test_outside_of_nni_there_is_no_trial():
     assert current_trial() is None
 
 
-def test_an_evaluating_trial_loads_only_what_it_needs(trial, toy, tmp_path):
+def test_an_evaluating_trial_loads_only_what_it_needs(trial, trial_here, toy, tmp_path):
     """The data set's and training's libraries stay unloaded once the images are decoded."""
     base = f"test --checkpoint {toy}/run/supernet.safetensors --data {toy}/images --device cpu"
     sample = {"embed_dim": 32, "depth": 1, "num_head_0": 2, "mlp_ratio_0": 2, "split": "selection"}
-    assert trial(base, {**sample, "cache": str(tmp_path / "cache")})[0].returncode == 0
+    assert trial_here(base, {**sample, "cache": str(tmp_path / "cache")})[0] == 0
     (tmp_path / "sitecustomize.py").write_text(
         "import atexit, sys\n"
         "names = ('timm', 'torchvision', 'pytorch_lightning', 'nni.nas', 'sklearn', 'matplotlib',\n"

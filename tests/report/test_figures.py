@@ -29,7 +29,7 @@ SEARCH = Series(
 def test_every_format_is_written_whole_and_the_same_twice(tmp_path, suffix, against):
     first, second = tmp_path / f"a{suffix}", tmp_path / f"b{suffix}"
     for path in (first, second):
-        draw_comparison([SEARCH], PEERS, path, against=against, log=against == "macs", title="x")
+        draw_comparison([SEARCH], PEERS[::3], path, against=against, log=against == "macs", title="x")
     assert first.read_bytes().startswith(MAGIC[suffix])
     assert first.read_bytes() == second.read_bytes()
     assert sorted(file.name for file in tmp_path.iterdir()) == [first.name, second.name]
@@ -46,7 +46,7 @@ def test_a_figure_says_what_it_shows(tmp_path):
     draw_comparison([SEARCH], [], tmp_path / "b.svg", against="macs")
     text = (tmp_path / "b.svg").read_text()
     assert "MACs (G)" in text and "ImageNet" not in text
-    draw_comparison([], PEERS, tmp_path / "c.svg")
+    draw_comparison([], PEERS[:3], tmp_path / "c.svg")
     assert "top-1 on ImageNet (%)" in (tmp_path / "c.svg").read_text()
 
 

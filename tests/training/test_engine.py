@@ -79,14 +79,20 @@ def terminate():
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-@pytest.mark.parametrize("step", [2, 3, 7])
-@pytest.mark.parametrize("workers", ["0", "2"])
-def test_after_sigterm_a_resume_changes_nothing(toy, toy_command, tmp_path, interrupt, capsys, step, workers):
+@pytest.fixture(scope="module")
+def whole(toy, toy_command, tmp_path_factory):
+    """The training with everything, to its end."""
+    folder = tmp_path_factory.mktemp("whole")
+    assert main(toy_command(toy, folder, *EVERYTHING, "--workers", "0", "--batch-size", "4")) == 0
+    return folder
+
+
+@pytest.mark.parametrize(("step", "workers"), [(2, "0"), (3, "0"), (7, "0"), (2, "2")])
+def test_after_sigterm_a_resume_changes_nothing(
+    whole, toy, toy_command, tmp_path, interrupt, capsys, step, workers
+):
     """Within an epoch, at its end and at the start of one, with everything that a recipe can hold."""
-    if workers == "2" and step != 2:
-        pytest.skip("one moment is enough with workers")
     flags = [*EVERYTHING, "--workers", workers, "--batch-size", "4"]
-    assert main(toy_command(toy, tmp_path / "whole", *flags)) == 0
     output = tmp_path / "run"
     interrupt(step, terminate)
     assert main(toy_command(toy, output, *flags)) == 143
@@ -96,8 +102,8 @@ def test_after_sigterm_a_resume_changes_nothing(toy, toy_command, tmp_path, inte
     assert step <= state["global_step"] <= step + 1
     assert main(toy_command(toy, output, "--resume", *flags)) == 0
     for name in ("supernet", "supernet-ema", "best"):
-        assert equal(weights(output, name), weights(tmp_path / "whole", name))
-    assert (output / "metrics.csv").read_text() == (tmp_path / "whole" / "metrics.csv").read_text()
+        assert equal(weights(output, name), weights(whole, name))
+    assert (output / "metrics.csv").read_text() == (whole / "metrics.csv").read_text()
     assert not equal(weights(output), weights(output, "supernet-ema"))
 
 
