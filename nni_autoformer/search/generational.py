@@ -107,6 +107,11 @@ class GenerationalSearch(ABC, Generic[Config]):
         """
 
     @property
+    def rank_by(self) -> str:
+        """What candidates rank by first: 'top1' or 'loss'."""
+        return self.config.rank_by
+
+    @property
     def planned(self) -> int:
         """Number of candidates of the whole search, unless the space runs out of new ones before."""
         return self.config.population_size * self.config.generations
