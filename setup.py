@@ -45,7 +45,7 @@ def for_an_index_page(text, address):
 
 SOURCE = repository()
 DATA = ["nni_autoformer.search_spaces", "nni_autoformer.recipes"]
-ONNX = ["onnx", "onnxruntime", "onnxscript"]
+ONNX = ["onnx", "onnx-ir", "onnxruntime", "onnxscript"]
 VERSION = re.search(r'__version__ = "(.+)"', (HERE / "nni_autoformer/__init__.py").read_text()).group(1)
 
 setup(

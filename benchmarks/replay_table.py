@@ -12,6 +12,7 @@ import argparse
 import gzip
 import io
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,13 @@ RECIPE: dict[str, Any] = {
     "seed": 0,
 }
 
-PART = 100
+LAYERS = (4, 5)
+"""Depths of the table's subnets: those of six layers would be four times as many."""
+
+IMAGES = 400
+"""Held-out images that subnets are evaluated on."""
+
+PART = 50
 """Images that are evaluated between two saves."""
 
 
@@ -50,12 +57,18 @@ def main(arguments: list[str] | None = None) -> int:
     found = train(
         options.space, data, folder, selection=SELECTION, device="cpu", resume=folder.exists(), **RECIPE
     )
-    right, loss = evaluated(found.checkpoint, options.work)
-    write(options.output, SearchSpace.load(options.space), right, loss)
+    right, loss = evaluated(found.checkpoint, list(table_space(options.space)), options.work)
+    write(options.output, table_space(options.space), right, loss)
     return 0
 
 
-def evaluated(checkpoint: Path, work: Path) -> tuple[Any, Any]:
+def table_space(path: Path) -> SearchSpace:
+    """The space of the table's subnets, a part of the supernet's."""
+    space = SearchSpace.load(path)
+    return replace(space, depth=tuple(depth for depth in space.depth if depth in LAYERS))
+
+
+def evaluated(checkpoint: Path, architectures: list[Architecture], work: Path) -> tuple[Any, Any]:
     """Percent of the held-out images that each subnet names right, and its mean cross-entropy on them.
 
     The subnets are a tree, whose every edge is computed once: a subnet costs less than two half layers.
@@ -67,14 +80,13 @@ def evaluated(checkpoint: Path, work: Path) -> tuple[Any, Any]:
 
     opened = Checkpoint(checkpoint)
     images, targets = held_out(checkpoint, opened.header)
-    space = opened.header.space
-    slices, architectures = Slices(opened.supernet().eval()), list(space)
+    slices = Slices(opened.supernet().eval())
     state = work / "evaluated.npz"
     seen, right, loss = 0, numpy.zeros(len(architectures), int), numpy.zeros(len(architectures))
     if state.exists():
         with numpy.load(state) as file:
             seen, right, loss = int(file["seen"]), file["right"], file["loss"]
-    while seen < len(images):
+    while seen < IMAGES:
         batch, classes = images[seen : seen + PART], targets[seen : seen + PART]
         with torch.inference_mode():
             for number, logits in SharedForward(slices, architectures).logits(batch):
@@ -83,7 +95,7 @@ def evaluated(checkpoint: Path, work: Path) -> tuple[Any, Any]:
         seen += len(batch)
         with replacing(state) as temporary, open(temporary, "wb") as file:
             numpy.savez(file, seen=seen, right=right, loss=loss)
-        print(f"{seen} of {len(images)} images", flush=True)
+        print(f"{seen} of {IMAGES} images", flush=True)
     return 100 * right / seen, loss / seen
 
 

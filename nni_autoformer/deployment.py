@@ -112,6 +112,13 @@ class Target:
         return costs if self.table is None else {**costs, "latency": self.table.cost}
 
     @property
+    def arguments(self) -> dict[str, Any]:
+        """What a `TrialEvaluator` is told, as plain values."""
+        path = None if self.path is None else str(self.path.resolve())
+        batch_size, precision = self.deployment.deploy_batch_size, self.deployment.deploy_precision
+        return {"latency_table": path, "deploy_batch_size": batch_size, "deploy_precision": precision}
+
+    @property
     def record(self) -> dict[str, Any]:
         """What a run keeps of it, as JSON values; nothing but None where all is as by default."""
         digest = None if self.path is None else file_digest(self.path)

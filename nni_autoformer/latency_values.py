@@ -25,7 +25,11 @@ class Conditions:
         ConfigError: a value is of another kind or out of its range; the sentence names the flag.
     """
 
-    runtime: str = setting("torch", "what runs the network", one_of(*RUNTIMES))
+    runtime: str = setting(
+        "torch",
+        "what runs the network; compile is torch.compile, on each block by itself",
+        one_of(*RUNTIMES),
+    )
     device: str = setting("cpu", "where it runs", one_of("cpu", "cuda"))
     batch_size: int = setting(1, "images that go through at once", _whole_up_to(65_536), metavar="N")
     threads: int = setting(1, "threads of the processor", _whole_up_to(4096), metavar="N")

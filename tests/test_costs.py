@@ -1,6 +1,7 @@
 """The table of costs, and that limits on all of them hold; the formulas have tests of their own."""
 
 import math
+import random
 from dataclasses import replace
 
 import pytest
@@ -38,9 +39,10 @@ def test_every_cost_has_limits_and_flags():
 @pytest.mark.parametrize("name", COSTS)
 def test_the_range_holds_for_every_subnet_of_a_space(name):
     cost = COSTS[name]
-    counts = [cost.value(entry, DIGITS.model) for i, entry in enumerate(DIGITS) if i % 97 == 0]
+    rng = random.Random(0)
+    counts = [cost.value(DIGITS.sample(rng), DIGITS.model) for _ in range(200)]
     low, high = cost.range(DIGITS)
-    assert low == counts[0] <= min(counts) <= max(counts) <= high
+    assert low <= min(counts) < max(counts) <= high
 
 
 @pytest.mark.parametrize("algorithm", ["evolution", "random"])

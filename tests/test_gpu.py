@@ -13,8 +13,9 @@ import torch.nn.functional as F
 from safetensors.torch import load_file
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from nni_autoformer import SearchSpace, build_supernet
+from nni_autoformer import SearchSpace, Subnet, build_supernet
 from nni_autoformer.cli import main
+from nni_autoformer.memory import activations
 from nni_autoformer.nn.compiling import compile_blocks
 from nni_autoformer.nn.layers import patch_tokens
 
@@ -146,3 +147,19 @@ def test_patches_are_projected_as_a_convolution_does():
     images, weight, bias = torch.randn(2, 3, 32, 48), torch.randn(8, 3, 16, 16), torch.randn(8)
     tokens = patch_tokens(images.cuda(), weight.cuda(), bias.cuda())
     torch.testing.assert_close(tokens.cpu(), patch_tokens(images, weight, bias), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("precision", "dtype"), [("bf16", torch.bfloat16), ("fp16", torch.float16)])
+def test_memory_is_what_the_gpu_allocates(precision, dtype):
+    """Within a tenth: kernels take a workspace, the allocator rounds, patches are copied first."""
+    space = SearchSpace.load("tiny")
+    architecture = space.architectures["published"]
+    network = Subnet(architecture, space.model).eval().to("cuda", dtype)
+    images = torch.zeros(16, 3, 224, 224, device="cuda", dtype=dtype)
+    with torch.inference_mode():
+        network(images)  # libraries take their own memory once
+        before = torch.cuda.memory_allocated() - images.nbytes
+        torch.cuda.reset_peak_memory_stats()
+        network(images)
+        used = torch.cuda.max_memory_allocated() - before
+    assert activations(architecture, space.model, 16, precision) == pytest.approx(used, rel=0.1)

@@ -64,7 +64,7 @@ OPTIONS = (
     {"absolute_position": False, "global_pool": "token"},
     {"max_relative_position": 2, "num_classes": 3},
     {"img_size": (64, 24), "in_chans": 3},
-    {"img_size": 176},  # more tokens than the explicit kernel takes
+    {"img_size": 168},  # more tokens than the explicit kernel takes
 )
 
 
@@ -75,8 +75,9 @@ def test_the_largest_activations_are_those_that_torch_holds(options, precision):
     if isinstance(model.get("img_size"), int):
         model["img_size"] = (model["img_size"],) * 2
     space, rng = SearchSpace.load("digits").with_model(**model), random.Random(0)
-    for batch_size in (1, 3):
-        same(space, batch_size, precision, (space.smallest, space.largest, space.sample(rng)))
+    several = (space.smallest, space.largest, space.sample(rng))
+    for batch_size, architectures in ((1, several[:1]), (3, several[1:])):
+        same(space, batch_size, precision, architectures)
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

@@ -18,13 +18,20 @@ from .screen import say, say_next
 if TYPE_CHECKING:
     from ..jobs import CheckedLatency
 
+COMMON = (
+    "--space --runtime --device --batch-size --threads --precision --subnets --rounds --table --architecture "
+    "--output --resume --overwrite --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
+
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
-    from ..jobs.measure_latency import Measuring
+    from ..jobs.latencies import Measuring
 
     parser = commands.add_parser("latency", help="measure subnets on a device", description=__doc__)
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     parser.add_argument("--space", help="name of a packaged search space, or a YAML file")
     flags.add_settings(parser, Conditions, group="conditions")
     flags.add_settings(parser, Measuring, group="measuring")
@@ -55,7 +62,7 @@ def run(arguments: argparse.Namespace) -> None:
 
 
 def _measure(arguments: argparse.Namespace, conditions: Conditions) -> None:
-    from ..jobs.measure_latency import Measuring, measure_latency
+    from ..jobs.latencies import Measuring, measure_latency
 
     for flag in ("space", "output"):
         if getattr(arguments, flag) is None:
@@ -89,7 +96,7 @@ def _told(measured: LatencyTable) -> str:
 
 
 def _check(arguments: argparse.Namespace, conditions: Conditions) -> None:
-    from ..jobs.measure_latency import check_latency
+    from ..jobs.latencies import check_latency
 
     if arguments.space is not None or arguments.output is not None:
         raise ConfigError("--table excludes --space and --output: it measures subnets and writes no table.")

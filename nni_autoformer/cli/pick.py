@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..costs import KNOWN
-from ..deployment import Deployment
+from ..search.ranking import RANK_BY
 from . import flags
 from .screen import say, say_next
 
@@ -26,16 +26,10 @@ def add_parser(commands: Any) -> None:
         help="folder of a search or a sample, finished or not",
     )
     flags.add_limits(parser)
-    flags.add_settings(parser, Deployment)
-    parser.add_argument(
-        "--latency-table",
-        type=Path,
-        metavar="FILE",
-        help="latencies of the search's space, for --max-latency",
-    )
+    flags.add_deployment(parser)
     parser.add_argument(
         "--rank-by",
-        choices=("top1", "loss"),
+        choices=RANK_BY,
         help="what comes first: accuracy, or cross-entropy on the same images (default: as the search)",
     )
     parser.add_argument(
@@ -56,8 +50,7 @@ def run(arguments: argparse.Namespace) -> None:
         limits=flags.limits_of(arguments),
         output=arguments.output,
         rank_by=arguments.rank_by,
-        deployment=flags.configured(Deployment, arguments),
-        latency_table=arguments.latency_table,
+        **flags.deployment_of(arguments),
     )
     rows = [
         ("picked", f"number {picked.number}, of {picked.chosen_from:,} within the limits"),

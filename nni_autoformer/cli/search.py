@@ -21,7 +21,7 @@ from .screen import images_of, say, say_next, say_summary
 
 COMMON = (
     "--data --dataset --selection --max-params --max-macs --algorithm --population-size --generations "
-    "--seed --rank-by --engine --device --resume --overwrite --verbose --quiet"
+    "--seed --rank-by --surrogate --engine --device --resume --overwrite --verbose --quiet"
 )
 """The flags that --help shows; --help-all shows the others too."""
 

@@ -13,6 +13,7 @@ from typing import Any
 
 from ..config import settings_of, shown
 from ..data.data_set import DataSet, Loading
+from ..deployment import Target
 from ..errors import ConfigError
 from ..files import file_digest
 from ..jobs.launching import Trials, require_same_space
@@ -130,6 +131,8 @@ def _check_settings(arguments: argparse.Namespace) -> None:
         algorithm_of(arguments)
     if "max_params" in given:
         flags.limits_of(arguments)
+    if "latency_table" in given:
+        Target.of(*flags.deployment_of(arguments).values())
     if arguments.command in TASKS and getattr(arguments, "space", None) is not None:
         _check_recipe(arguments, SearchSpace.load(arguments.space))
 

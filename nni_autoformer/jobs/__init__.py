@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ..search.evaluation import Evaluation
     from ..training.upkeep import Upkeep
     from .evaluate import Tested, test
-    from .measure_latency import CheckedLatency, MeasuredLatency, Measuring, check_latency, measure_latency
+    from .latencies import CheckedLatency, MeasuredLatency, Measuring, check_latency, measure_latency
     from .pick_subnet import Picked, pick
     from .sample_subnets import Sampled, sample
     from .search_supernet import Engine, search
@@ -30,14 +30,14 @@ if TYPE_CHECKING:
     from .whole_job import Demonstrated, demo
 
 _HOMES = {
-    "CheckedLatency": "measure_latency",
+    "CheckedLatency": "latencies",
     "DataSet": ".data.data_set",
     "Demonstrated": "whole_job",
     "Engine": "search_supernet",
     "Evaluation": ".search.evaluation",
     "Loading": ".data.data_set",
-    "MeasuredLatency": "measure_latency",
-    "Measuring": "measure_latency",
+    "MeasuredLatency": "latencies",
+    "Measuring": "latencies",
     "Picked": "pick_subnet",
     "Ranked": "searched",
     "Sampled": "sample_subnets",
@@ -46,10 +46,10 @@ _HOMES = {
     "TrainedSubnet": "train_subnet",
     "TrainedSupernet": "train_supernet",
     "Upkeep": ".training.upkeep",
-    "check_latency": "measure_latency",
+    "check_latency": "latencies",
     "demo": "whole_job",
     "finetune": "train_subnet",
-    "measure_latency": "measure_latency",
+    "measure_latency": "latencies",
     "pick": "pick_subnet",
     "retrain": "train_subnet",
     "sample": "sample_subnets",

@@ -55,7 +55,7 @@ class Tested:
     images: int
     loss: float | None = None
     checksum: int | None = None
-    known: Costs = field(default_factory=lambda: COSTS)
+    known: Costs = field(default_factory=lambda: COSTS, compare=False, repr=False)
 
     @property
     def costs(self) -> dict[str, float]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,8 @@ from ..config import checked_values, shown
 from ..costs import COSTS, KNOWN, Costs
 from ..deployment import TABLE, Deployment, Target
 from ..errors import ConfigError
-from ..report.results import SAMPLES
+from ..files import parse_json
+from ..report.results import CANDIDATES, SAMPLES
 from ..search.algorithms import SEARCHERS
 from ..search.folder import STATE_FILE
 from ..search.ledger import Ledger
@@ -119,12 +121,15 @@ def _of_search(folder: Path, config: Mapping[str, Any]) -> FoundSubnets:
         for number, entry in enumerate(ledger)
         if entry.accuracy is not None
     ]
+    costs = Target(_deployment(config, folder)).costs(space)
+    if (latencies := _latencies(folder, subnets)) is not None:
+        costs["latency"] = replace(KNOWN["latency"], value=_looked_up(latencies))
     generations, last = told.get("generations", 0), evolution["generation"]
     over = last + 1 >= generations or all(entry.candidate.generation < last for entry in ledger)
     return FoundSubnets(
         folder,
         subnets,
-        Target(_deployment(config, folder)).costs(space),
+        costs,
         "search",
         "selection",
         planned=told.get("population_size", 0) * generations,
@@ -133,6 +138,25 @@ def _of_search(folder: Path, config: Mapping[str, Any]) -> FoundSubnets:
         rank_by=str(told.get("rank_by", "top1")),
         run=config,
     )
+
+
+def _latencies(folder: Path, subnets: Sequence[Evaluated]) -> dict[Architecture, float] | None:
+    """The latency of every subnet, in milliseconds, as a search with a latency table has listed it; the state
+    itself knows architectures and accuracies alone.
+    """
+    file, listed = folder / CANDIDATES, {}
+    for line in file.read_text(encoding="utf-8", errors="replace").splitlines() if file.is_file() else []:
+        try:
+            row = parse_json(line)
+            number, latency = row["number"], row["latency"]
+            architecture = Architecture.from_dict(row["architecture"], str(file))
+        except (ValueError, RecursionError, TypeError, LookupError):  # a kill may have cut the last line
+            continue
+        if type(latency) in (int, float) and 0 < latency < math.inf:
+            listed[number, architecture] = float(latency)
+    known = {entry.architecture: listed.get((entry.number, entry.architecture)) for entry in subnets}
+    found = {architecture: latency for architecture, latency in known.items() if latency is not None}
+    return found if found and len(found) == len(subnets) else None
 
 
 def _number(details: Mapping[str, Any], number: int, key: str) -> float | None:

@@ -13,23 +13,20 @@ from filelock import FileLock, Timeout
 
 from ..config import shown
 from ..errors import ConfigError
-from ..files import append_line, parse_json, read_text, told_when_full
+from ..files import append_line, parse_json, told_when_full
 from ..latency.rounds import Turn
-
-SUFFIX = ".measuring"
-"""What is appended to the output's name."""
 
 
 class LatencyState:
     """The turns of an unfinished measurement.
 
     Args:
-        output: file that the table is written to at the end.
+        path: the file.
         told: what decides which turns there are, and the machine, as JSON values.
     """
 
-    def __init__(self, output: Path, told: Mapping[str, Any]) -> None:
-        self.path = output.with_name(output.name + SUFFIX)
+    def __init__(self, path: Path, told: Mapping[str, Any]) -> None:
+        self.path = path
         self.told = json.loads(json.dumps(told))
         self.turns: dict[Turn, list[float]] = {}
 
@@ -43,7 +40,7 @@ class LatencyState:
         with told_when_full(self.path):
             if self.path.is_file() and overwrite:
                 self.path.unlink()
-            lines = read_text(self.path).split("\n")[:-1] if self.path.is_file() else []
+            lines = self._lines()
             if not lines:
                 self.path.unlink(missing_ok=True)
                 append_line(self.path, _line({"told": self.told}), to_disk=True)
@@ -69,6 +66,12 @@ class LatencyState:
     def remove(self) -> None:
         """Remove the file; the table has taken its place."""
         self.path.unlink(missing_ok=True)
+
+    def _lines(self) -> list[str]:
+        """The whole lines of the file; a kill may have cut the last one."""
+        if not self.path.is_file():
+            return []
+        return self.path.read_text(encoding="utf-8", errors="replace").split("\n")[:-1]
 
     def _row(self, number: int, line: str) -> dict[str, Any]:
         row = _whole(line, {"told"} if number == 1 else {"round", "piece", "ms"})

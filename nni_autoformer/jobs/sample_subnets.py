@@ -302,7 +302,8 @@ class SampleJob:
             top = min(with_accuracy(found.rows), key=rank)
             architecture = Architecture.from_dict(top["architecture"])
             costs = measured_costs(architecture, self.header.space.model, self.costs)
-            trial.report_final({"default": top["top1"], "loss": top["loss"], **costs})
+            metric: dict[str, Any] = {"default": top["top1"], "loss": top.get("loss")}
+            trial.report_final(metric | costs)
 
     def found(self, output: Path, sizes: int, fresh: bool = True) -> Sampled:
         """What the folder holds, and its tables."""

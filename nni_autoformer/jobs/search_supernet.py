@@ -25,6 +25,7 @@ from ..search.driver import RETRIES
 from ..search.evaluation import Evaluation
 from ..search.evolution import EvolutionConfig
 from ..search.folder import SearchFolder
+from ..search.ledger import Candidate
 from ..search.limits import Limits
 from ..search.random_search import RandomConfig
 from ..search.searcher import Searcher
@@ -35,7 +36,7 @@ from .plans import search_plan
 from .reads import ImagesRead, files_among, files_read, open_splits
 from .remembered import data_for
 from .run_folder import RunFolder, place_of, run_once
-from .searched import Searched, write_report
+from .searched import Searched, report_search, with_measured
 
 if TYPE_CHECKING:
     from nni.nas.experiment import NasExperiment
@@ -169,7 +170,7 @@ def search(
                 **opened.choice,
             }
             report = _reporter(trial, algorithm.population_size)
-            run = Search(opened, images, source, searcher, here, engine, report, ranks)
+            run = Search(opened, images, source, searcher, here, engine, report, ranks, target)
             reads = {"selection images": ImagesRead(source), **files_read(checkpoint=path)}
             inputs = [path, data.folder, selection, latency_table, *files_among([space])]
             defaults = {searcher.algorithm: asdict(type(algorithm)())}
@@ -181,15 +182,16 @@ def search(
             folder,
             ranks,
             lambda: found.append(run.into(place)),
-            last=lambda: write_report(found[0]),
+            last=lambda: report_search(found[0], target),
             resume=resume,
             overwrite=overwrite,
         )
         if not fresh:
             found.append(run.finished(place))
+        searched = with_measured(found[0], target, ranks)
     if trial is not None:
-        trial.report_final(_metric(run.searcher))
-    return found[0]
+        trial.report_final(_metric(run.searcher, searched.winner))
+    return searched
 
 
 def require_engine(engine: Engine, ranks: Ranks) -> None:
@@ -213,18 +215,17 @@ def _reporter(trial: Trial | None, population: int) -> Callable[[Searcher], Any]
 
     def report(searcher: Searcher) -> None:
         if searcher.ledger.told and searcher.ledger.answered % population == 0:
-            trial.report_intermediate(_metric(searcher))
+            trial.report_intermediate(_metric(searcher, searcher.ledger.best()[0]))
 
     return report
 
 
-def _metric(searcher: Searcher) -> dict[str, float]:
+def _metric(searcher: Searcher, winner: Candidate) -> dict[str, Any]:
     ledger = searcher.ledger
-    candidate, accuracy = ledger.best()
-    loss = ledger[candidate.number].loss
+    loss = ledger[winner.number].loss
     known = {} if loss is None else {"loss": loss}
-    costs = measured_costs(candidate.architecture, searcher.space.model, searcher.costs)
-    return {"default": accuracy, **known, **costs, "candidates": ledger.told}
+    costs = measured_costs(winner.architecture, searcher.space.model, searcher.costs)
+    return {"default": ledger[winner.number].accuracy, **known, **costs, "candidates": ledger.told}
 
 
 class Search:
@@ -239,6 +240,7 @@ class Search:
         engine: who runs them.
         report: called after every answer.
         ranks: this process among those that share the candidates.
+        target: how a subnet will run, for trials, which report what it costs there.
 
     Raises:
         ConfigError: the supernet cannot be loaded.
@@ -254,11 +256,12 @@ class Search:
         engine: Engine = Engine(),
         report: Callable[[Searcher], Any] | None = None,
         ranks: Ranks = Ranks(),
+        target: Target = Target(),
     ) -> None:
         self.images, self.source, self.header = images, source, checkpoint.header
         self.searcher = searcher
         self.evaluation, self.engine, self.report = evaluation, engine, report
-        self.ranks = ranks
+        self.ranks, self.target = ranks, target
         self._use_ema = checkpoint.use_ema
         self._supernet = checkpoint.supernet() if engine.engine == "sequential" else None
 
@@ -363,6 +366,7 @@ class Search:
             batch_size=evaluation.batch_size,  # type: ignore[arg-type]
             device=evaluation.device,
             precision=evaluation.precision,
+            **self.target.arguments,
         )
         on_gpu = pick_device(evaluation.device).type == "cuda"
         _logger.info("Web UI: http://localhost:%d", engine.port)

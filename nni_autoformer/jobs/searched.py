@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ..architecture import Architecture
 from ..costs import costs_of
+from ..deployment import Target
 from ..files import told_when_full
 from ..search.folder import SearchFolder
+from ..search.ledger import Candidate
 from ..search.searcher import Searcher
+from ..training.ranks import Ranks
+from .measured_winners import MeasuredWinners
 
 if TYPE_CHECKING:
     from nni.nas.experiment import NasExperiment
@@ -47,6 +51,7 @@ class Searched:
         files: what the search left in the folder.
         images: number of selection images.
         fresh: False where the folder held the finished search already.
+        deployed: what was measured of the winner; None without a latency table.
         experiment: NNI's experiment whose web UI is kept, see `Engine.keep_ui`; `until_stopped` waits for its
             end.
     """
@@ -56,6 +61,7 @@ class Searched:
     files: SearchFolder
     images: int
     fresh: bool = True
+    deployed: MeasuredWinners | None = None
     experiment: NasExperiment | None = None
 
     @property
@@ -75,8 +81,14 @@ class Searched:
 
     @property
     def best(self) -> Ranked:
-        """The winner."""
-        return self.ranking[0]
+        """The winner: the first of the ranking, unless it was measured above the limit on latency."""
+        winner = self.winner
+        return next(entry for entry in self.ranking if entry.number == winner.number)
+
+    @property
+    def winner(self) -> Candidate:
+        """The winner's candidate."""
+        return self.searcher.ledger.best()[0] if self.deployed is None else self.deployed.winner
 
     @property
     def front(self) -> list[Member]:
@@ -86,6 +98,44 @@ class Searched:
         from ..search.trade import front_of
 
         return front_of(self.searcher)
+
+
+def report_search(found: Searched, target: Target) -> None:
+    """With a latency table measure the winner, and every member of a front; and write what the search has
+    found.
+
+    Args:
+        found: the complete search.
+        target: how the winner will run.
+
+    Raises:
+        ConfigError: the disk is full, or what an earlier process has measured is damaged.
+    """
+    if target.table is not None:
+        ledger = found.searcher.ledger
+        members = [ledger[member.number].candidate for member in found.front] if found.searcher.traded else []
+        measured = MeasuredWinners.take(found.searcher, target, found.output, members)
+        found = replace(found, deployed=measured)
+        found.files.write_best(found.winner)
+    write_report(found)
+
+
+def with_measured(found: Searched, target: Target, ranks: Ranks) -> Searched:
+    """What a search has found, on every rank with what was measured of the winner.
+
+    Args:
+        found: the complete search, whose folder the main process can read.
+        target: how the winner will run.
+        ranks: this process among those of the search.
+
+    Raises:
+        ConfigError: the measurements are damaged.
+    """
+    if target.table is None:
+        return found
+    searcher, folder = found.searcher, found.output
+    times = ranks.on_main(lambda: MeasuredWinners.read(searcher, target, folder).times)
+    return replace(found, deployed=MeasuredWinners(searcher, target, folder, times))
 
 
 def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> None:
@@ -100,7 +150,7 @@ def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> 
     from ..report.summary import FIGURE_FILE, SUMMARY_FILE, front_text, search_rows, write_summary
 
     with told_when_full(found.output / FIGURE_FILE):
-        draw_candidates(found.searcher, found.output / FIGURE_FILE)
+        draw_candidates(found.searcher, found.output / FIGURE_FILE, found.winner)
     front = ""
     if found.searcher.traded:
         from ..report.front_figure import FRONT_FIGURE, draw_front
@@ -108,5 +158,7 @@ def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> 
         with told_when_full(found.output / FRONT_FIGURE):
             draw_front(found.searcher, found.output / FRONT_FIGURE)
         front = front_text(found.searcher)
+    measured = [] if found.deployed is None else found.deployed.rows()
+    rows = [*search_rows(found.searcher, found.winner), *measured, *(more or [])]
     with told_when_full(found.output / SUMMARY_FILE):
-        write_summary(found.output, [*search_rows(found.searcher), *(more or [])], front)
+        write_summary(found.output, rows, front)

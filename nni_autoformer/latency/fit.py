@@ -19,6 +19,12 @@ from .pieces import Piece
 LEAST_SUBNETS = 3
 """With fewer whole subnets no line is fitted, only a factor."""
 
+COMPARABLE = 10
+"""Pieces from which on a round's level is not mistaken for the spread of one of them."""
+
+POLISHES = 5
+"""Passes of the median polish; it changes little after the second."""
+
 LEAST_SHARE = 1e-3
 """A part takes at least this share of what it was measured in; noise must not make it take no time."""
 
@@ -60,7 +66,7 @@ def correction(sums: Sequence[float], measured: Sequence[float]) -> tuple[float,
     from scipy.stats import theilslopes
 
     if len(set(sums)) >= LEAST_SUBNETS:
-        line = theilslopes(measured, sums)
+        line = theilslopes(measured, sums, method="joint")
         offset, factor = float(line.intercept), float(line.slope)
         if factor > 0.1 and offset + factor * min(sums) > 0:
             return offset, factor
@@ -94,10 +100,35 @@ def left_out(parts: Parts, subnets: Mapping[Architecture, Measured]) -> Deviatio
     return deviation(predicted, measured)
 
 
-def summary(milliseconds: Sequence[float]) -> Measured:
-    """Median and quartiles of repeated measurements."""
-    low, median, high = (rounded(float(value)) for value in np.percentile(milliseconds, (25, 50, 75)))
-    return Measured(median, low, high)
+def summaries(turns: Sequence[Sequence[Sequence[float]]]) -> list[Measured]:
+    """Median and quartiles of each piece's measurements.
+
+    Args:
+        turns: by piece and round, the milliseconds of a turn's runs.
+    """
+    levels = _levels(np.array([[np.median(runs) for runs in rounds] for rounds in turns]))
+    found = []
+    for rounds in turns:
+        times = [time / level for runs, level in zip(rounds, levels) for time in runs]
+        low, median, high = (rounded(float(value)) for value in np.percentile(times, (25, 50, 75)))
+        found.append(Measured(median, low, high))
+    return found
+
+
+def _levels(times: np.ndarray) -> np.ndarray:
+    """How slow the machine was in each round, around 1: what all pieces have in common there (median polish).
+
+    Args:
+        times: milliseconds by piece and round.
+    """
+    if len(times) < COMPARABLE:
+        return np.ones(times.shape[1])
+    logarithms, levels = np.log(times), np.zeros(times.shape[1])
+    for _ in range(POLISHES):
+        typical = np.median(logarithms - levels, axis=1, keepdims=True)
+        levels = np.median(logarithms - typical, axis=0)
+        levels -= np.median(levels)
+    return np.exp(levels)
 
 
 def rounded(value: float) -> float:

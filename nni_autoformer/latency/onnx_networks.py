@@ -6,7 +6,8 @@ subnet is what it writes of the parts, in a row, so a runtime gets the same grap
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,6 +23,13 @@ from .pieces import Piece, Stem, Top
 
 INPUT, OUTPUT = "images", "logits"
 
+CONSTANT = 16
+"""Elements of a tensor that is no weight."""
+
+
+_EXPORTED: dict[ModelConfig, dict[tuple[str, Any], Any]] = {}
+"""What this process has exported, by network and part: another batch size or runtime needs the same."""
+
 
 class OnnxNetworks:
     """Exports parts when they are first needed.
@@ -33,7 +41,7 @@ class OnnxNetworks:
 
     def __init__(self, model: ModelConfig, grid: TokenGrid | None) -> None:
         self.model, self.grid = model, grid
-        self._parts: dict[tuple[str, Any], Any] = {}
+        self._parts = _EXPORTED.setdefault(model, {})
 
     def model_of(self, piece: Piece) -> bytes:
         """The ONNX file's content, for any batch size."""
@@ -53,46 +61,78 @@ class OnnxNetworks:
                 self._block(shape)
 
     def _end(self, kind: str, embed: int) -> Any:
-        build: Callable[..., nn.Module] = Stem if kind == "stem" else Top
         image = (self.model.in_chans, *self.model.img_size)
-        shape = image if kind == "stem" else (1 + self.model.num_patches, embed)
-        return self._exported((kind, embed), lambda: build(embed, self.model), shape)
+        return self._exported(kind, embed, image if kind == "stem" else (1 + self.model.num_patches, embed))
 
     def _block(self, shape: Shape) -> Any:
-        embed, heads, ratio = shape
+        return self._exported("block", shape, (1 + self.model.num_patches, shape[0]))
 
-        def build() -> nn.Module:
+    def _exported(self, kind: str, sizes: Any, shape: tuple[int, ...]) -> Any:
+        if (kind, sizes) not in self._parts:
+            with torch.no_grad():
+                example = torch.randn(2, *shape)
+                self._parts[kind, sizes] = onnx_of(self._built(kind, sizes).eval(), example, INPUT, OUTPUT)
+        return self._parts[kind, sizes]
+
+    def _built(self, kind: str, sizes: Any) -> nn.Module:
+        if kind == "block":
+            embed, heads, ratio = sizes
             hidden = Architecture(embed, (heads,), (ratio,)).hidden_features[0]
             return build_block(embed, heads, hidden, self.model.max_relative_position, self.grid)
-
-        return self._exported(("block", shape), build, (1 + self.model.num_patches, embed))
-
-    def _exported(self, key: tuple[str, Any], build: Callable[[], nn.Module], shape: tuple[int, ...]) -> Any:
-        if key not in self._parts:
-            with torch.no_grad():
-                self._parts[key] = onnx_of(build().eval(), torch.randn(2, *shape), INPUT, OUTPUT)
-        return self._parts[key]
+        return Stem(sizes, self.model) if kind == "stem" else Top(sizes, self.model)
 
     def _subnet(self, architecture: Architecture) -> Any:
-        import onnx
-
         blocks = [self._block(shape) for shape in shapes_of(architecture)]
-        ends = [self._end(kind, architecture.embed_dim) for kind in ("stem", "head")]
-        parts = [ends[0], *blocks, ends[1]]
-        whole = onnx.ModelProto()
-        whole.CopyFrom(parts[0])
-        del whole.graph.node[:], whole.graph.initializer[:], whole.graph.value_info[:], whole.graph.output[:]
-        for number, part in enumerate(parts):
-            prefixed = onnx.compose.add_prefix(part, f"{number}.", rename_inputs=False, rename_outputs=False)
-            ends_of = {INPUT: f"{number}.{INPUT}" if number else INPUT}
-            ends_of[OUTPUT] = f"{number + 1}.{INPUT}" if number + 1 < len(parts) else OUTPUT
-            for node in prefixed.graph.node:
-                for names in (node.input, node.output):
-                    names[:] = [ends_of.get(name, name) for name in names]
-            whole.graph.node.extend(prefixed.graph.node)
-            whole.graph.initializer.extend(prefixed.graph.initializer)
-        whole.graph.output.extend(parts[-1].graph.output)
-        return whole
+        stem, head = (self._end(kind, architecture.embed_dim) for kind in ("stem", "head"))
+        return _in_a_row([stem, *blocks, head])
+
+
+def _in_a_row(parts: Sequence[Any]) -> Any:
+    """One model that runs ONNX models one after the other."""
+    import onnx
+    import onnx_ir
+
+    whole = onnx.ModelProto()
+    whole.CopyFrom(parts[0])
+    for repeated in (whole.graph.node, whole.graph.initializer, whole.graph.value_info, whole.graph.output):
+        del repeated[:]
+    known: dict[Any, str] = {}
+    for number, part in enumerate(parts):
+        last = number + 1 == len(parts)
+        names = {INPUT: f"{number}.{INPUT}" if number else INPUT}
+        names[OUTPUT] = OUTPUT if last else f"{number + 1}.{INPUT}"
+        for tensor in part.graph.initializer:
+            names[tensor.name] = _shared(tensor, known, f"{number}.{tensor.name}")
+            if names[tensor.name] == f"{number}.{tensor.name}":
+                whole.graph.initializer.add().CopyFrom(tensor)
+                whole.graph.initializer[-1].name = names[tensor.name]
+        for node in part.graph.node:
+            whole.graph.node.add().CopyFrom(node)
+            _rename(whole.graph.node[-1], names, number)
+    whole.graph.output.extend(parts[-1].graph.output)
+    model = onnx_ir.serde.deserialize_model(whole)
+    onnx_ir.passes.common.CommonSubexpressionEliminationPass()(model)
+    return onnx_ir.serde.serialize_model(model)
+
+
+def _shared(tensor: Any, known: dict[Any, str], name: str) -> str:
+    """Name of a tensor that stands in a subnet once, as the grid's and the exporter's small constants do."""
+    if "token_grid." not in tensor.name and math.prod(tensor.dims) > CONSTANT:
+        return name
+    return known.setdefault((tensor.data_type, tuple(tensor.dims), tensor.raw_data), name)
+
+
+def _rename(node: Any, names: Mapping[str, str], number: int) -> None:
+    """Give a node of a part the names that its tensors have in the whole."""
+    span = {attribute.name: attribute.i for attribute in node.attribute}
+    batch = node.op_type == "Shape" and list(node.input) == [INPUT] and span == {"start": 0, "end": 1}
+    for entries in (node.input, node.output):
+        # the batch size is that of the images, which in a subnet is looked up once
+        found = [
+            INPUT if batch and name == INPUT else names.get(name, f"{number}.{name}") for name in entries
+        ]
+        entries[:] = [new if name else name for new, name in zip(found, entries)]
+    node.name = f"{number}.{node.name}"
 
 
 def shapes_of(architecture: Architecture) -> list[Shape]:

@@ -13,22 +13,21 @@ from dataclasses import dataclass, field
 import psutil
 
 from ..bars import Bar
-from ..complexity import params
 from ..errors import ConfigError
 from ..latency_table import Conditions, Measured
 from ..randomness import generator
 from ..space import ModelConfig
-from .fit import rounded, summary
+from .fit import rounded, summaries
 from .pieces import Piece
 from .runtimes import Run, Runtime, opened
 
-TURN = 0.06
-"""Seconds that a turn lasts at least, its first run apart, in as many runs as that takes, of 3 to 20."""
+TURN = 60.0
+"""Milliseconds that a turn lasts at least, its first run apart, in as many runs as that takes, of 3 to 20."""
 
-LONG = 0.25
-"""Seconds of a run whose beginning, in which caches are filled and threads awake, does not count."""
+LONG = 250.0
+"""Milliseconds of a run that needs none before it, to fill caches and to wake threads."""
 
-SHARE_OF_MEMORY = 0.4
+SHARE_OF_MEMORY = 0.6
 """Of the memory that is free at the beginning, what open networks may take; the others are opened anew."""
 
 Turn = tuple[int, int]
@@ -56,11 +55,9 @@ class Networks:
 
     Attributes:
         runtime: what opens them.
-        model: the network around the blocks.
     """
 
     runtime: Runtime
-    model: ModelConfig
     _open: dict[Piece, Run] = field(default_factory=dict)
     _room: float = field(default_factory=lambda: SHARE_OF_MEMORY * psutil.virtual_memory().available)
 
@@ -74,12 +71,12 @@ class Networks:
             first = _timed(run)
         elif first >= LONG and not fresh:
             return [first]
-        repeats = 1 if first >= LONG else min(20, max(3, round(TURN * 1e3 / first)))
+        repeats = 1 if first >= LONG else min(20, max(3, round(TURN / first)))
         return [_timed(run) for _ in range(repeats)]
 
     def _opened(self, piece: Piece) -> Run:
         run = self.runtime.open(piece)
-        size = self.runtime.bytes_of(params(piece.architecture, self.model))
+        size = self.runtime.bytes_of(piece)
         if size <= self._room:
             self._room -= size
             self._open[piece] = run
@@ -124,7 +121,7 @@ def measure(
     with opened(conditions, model) as runtime:
         if left:
             _prepare(runtime, [pieces[number] for number in dict.fromkeys(number for _, number in left)])
-        networks = Networks(runtime, model)
+        networks = Networks(runtime)
         done = len(pieces) * rounds - len(left)
         with Bar(done + len(left), "latency", "measurements", initial=done) as bar, _no_collection():
             for turn in left:
@@ -132,10 +129,9 @@ def measure(
                 record(turn, times)
                 answers[turn] = times
                 bar.update()
-    return {
-        piece: summary([value for turn in range(rounds) for value in answers[turn, number]])
-        for number, piece in enumerate(pieces)
-    }
+    return dict(
+        zip(pieces, summaries([[answers[turn, i] for turn in range(rounds)] for i in range(len(pieces))]))
+    )
 
 
 def _prepare(runtime: Runtime, pieces: Sequence[Piece]) -> None:

@@ -10,10 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from ..complexity import params
 from ..devices import AUTOCAST, pick_device
 from ..errors import ConfigError
 from ..export import require_onnx
 from ..latency_table import Conditions
+from ..memory import memory
 from ..nn.compiling import CompiledBlocks, compile_blocks
 from ..nn.relative_position import build_token_grid
 from ..space import ModelConfig
@@ -40,6 +42,7 @@ class Torch:
         if self._grid is not None:
             self._grid = self._grid.to(self.device, self.dtype)
         self._weights = Weights(self.device, self.dtype)
+        self._images: dict[tuple[int, ...], Tensor] = {}
 
     def prepare(self, piece: Piece) -> None:
         """Nothing is shared between pieces."""
@@ -48,9 +51,10 @@ class Torch:
         """A piece, ready to run."""
         module = self._weights.fill(module_of(piece, self.model, self._grid))
         shape = (self.conditions.batch_size, *input_shape(piece, self.model))
-        images = torch.randn(shape, device=self.device).to(self.dtype)
+        if shape not in self._images:
+            self._images[shape] = torch.randn(shape, device=self.device).to(self.dtype)
         self._change(module)
-        return functools.partial(self._run, module, images)
+        return functools.partial(self._run, module, self._images[shape])
 
     def _change(self, module: torch.nn.Module) -> None:
         """What is done to a network before it runs."""
@@ -61,8 +65,8 @@ class Torch:
             if self.device.type == "cuda":
                 torch.cuda.synchronize(self.device)
 
-    def bytes_of(self, parameters: int) -> int:
-        """What an open subnet keeps; the weights are shared."""
+    def bytes_of(self, piece: Piece) -> int:
+        """What an open piece keeps; weights and images are shared."""
         return 1 << 16
 
 
@@ -99,6 +103,7 @@ class OnnxRuntime:
         self.conditions, self.model = conditions, model
         grid = build_token_grid(model.grid_size, model.max_relative_position, model.relative_position)
         self.networks = OnnxNetworks(model, grid)
+        self._images: dict[tuple[int, ...], Any] = {}
 
     def prepare(self, piece: Piece) -> None:
         """Export what the piece is made of."""
@@ -106,7 +111,8 @@ class OnnxRuntime:
 
     def images(self, piece: Piece) -> Any:
         """A batch of inputs as numpy's array."""
-        return torch.randn(self.conditions.batch_size, *input_shape(piece, self.model)).numpy()
+        shape = (self.conditions.batch_size, *input_shape(piece, self.model))
+        return self._images.setdefault(shape, torch.randn(shape).numpy())
 
     def open(self, piece: Piece) -> Run:
         """A piece, ready to run."""
@@ -121,9 +127,10 @@ class OnnxRuntime:
         session = onnxruntime.InferenceSession(content, options, providers=[provider])
         return functools.partial(session.run, [OUTPUT], {INPUT: self.images(piece)})
 
-    def bytes_of(self, parameters: int) -> int:
-        """What an open subnet keeps: its weights, and those that the session has packed."""
-        return 8 * parameters
+    def bytes_of(self, piece: Piece) -> int:
+        """What an open piece keeps: its weights twice, as they are and packed, and room for activations."""
+        whole = memory(piece.architecture, self.model, self.conditions.batch_size)
+        return int(whole) + 4 * params(piece.architecture, self.model)
 
 
 class OpenVino(OnnxRuntime):

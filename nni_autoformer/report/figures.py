@@ -15,6 +15,7 @@ from matplotlib import pyplot as plt
 
 from ..costs import KNOWN
 from ..files import replacing
+from ..search.ledger import Candidate
 from ..search.random_subnets import standard_error
 from ..search.searcher import Searcher
 from .labels import Label, place_labels
@@ -65,13 +66,14 @@ def figure_file(path: str | Path, size: tuple[float, float], panels: int = 1) ->
             plt.close(figure)
 
 
-def draw_candidates(searcher: Searcher, path: str | Path) -> None:
+def draw_candidates(searcher: Searcher, path: str | Path, winner: Candidate | None = None) -> None:
     """Accuracy on the selection images against the cost that the search limits, by default parameters: all
     candidates, the limits and the winner.
 
     Args:
         searcher: a search with at least one answer.
         path: a `.png`, `.pdf` or `.svg` file, written by rename.
+        winner: who is the best in the end; None for the ranking's first.
     """
     model = searcher.space.model
     ranking = searcher.ledger.ranking()
@@ -97,9 +99,9 @@ def draw_candidates(searcher: Searcher, path: str | Path) -> None:
                 axes.axvline(
                     limit, color="0.35", linestyle="--", linewidth=1, label=f"{name} {limit:g} {cost.unit}"
                 )
-        _star(
-            axes, sizes[0], accuracies[0], "crimson", f"winner: {_told(accuracies[0], sizes[0], cost.unit)}"
-        )
+        best = [candidate for candidate, _ in ranking].index(winner or ranking[0][0])
+        label = f"winner: {_told(accuracies[best], sizes[best], cost.unit)}"
+        _star(axes, sizes[best], accuracies[best], "crimson", label)
         _name_axes(axes, cost.name, "selection")
         axes.set_title(f"{len(ranking):,} subnets of '{searcher.space.name}' with inherited weights")
         figure.legend(loc="outside lower center", ncols=3, frameon=False)

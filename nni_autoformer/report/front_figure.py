@@ -6,20 +6,17 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from matplotlib.patheffects import withStroke
-
 from ..search.searcher import Searcher
 from ..search.trade import Member, front_of
 from .figures import figure_file
-from .labels import Label, place_labels
 from .results import pareto
 
 FRONT_FIGURE = "front.png"
 
 FRONT, ERROR, PALE, LIMIT = "#0072b2", "#99c7e0", "0.78", "#d55e00"
 
-NAMED = 9
-"""Subnets of the front whose numbers are written; of more, some that lie apart."""
+APART = (22.0, 12.0)
+"""Width and height that a number needs, in points of 1/72 inch."""
 
 NUMBER_SIZE = 8.0
 
@@ -45,6 +42,7 @@ def draw_front(searcher: Searcher, path: str | Path) -> None:
         )
         handles, texts = panels[0].get_legend_handles_labels()
         figure.legend(handles, texts, loc="outside lower center", ncols=4, frameon=False)
+        figure.draw_without_rendering()  # settles the layout
         for panel, name in zip(panels, names):
             _name_members(panel, searcher, members, name)
 
@@ -87,21 +85,33 @@ def _draw_panel(axes: Any, searcher: Searcher, members: Sequence[Member], name: 
                 fontsize=NUMBER_SIZE,
             )
     axes.set_xlabel(f"{cost.title} ({cost.unit})")
-    axes.margins(x=0.06, y=0.08)
+    axes.margins(x=0.09, y=0.08)
 
 
 def _name_members(axes: Any, searcher: Searcher, members: Sequence[Member], name: str) -> None:
-    """Write numbers beside the members; the figure's layout is final."""
-    places = _places(searcher, members, name)
-    step = max(1, -(-len(members) // NAMED))
-    labels = [
-        Label(str(member.number), *place, FRONT, 1)
-        for position, (member, place) in enumerate(zip(members, places))
-        if position % step == 0 or position == len(members) - 1
-    ]
-    place_labels(axes, labels, places, [sorted(places)], NUMBER_SIZE)
-    for text in axes.texts:  # readable also over an error bar
-        text.set_path_effects([withStroke(linewidth=2.5, foreground="white")])
+    """Write numbers above and to the left of the members, where none is as cheap and better; the figure's
+    layout is final. Of members close together one has its number, the most accurate one in any case.
+    """
+    point = axes.figure.dpi / 72
+    taken: list[tuple[float, float]] = []
+    best_first = sorted(zip(members, _places(searcher, members, name)), key=lambda drawn: -drawn[0].accuracy)
+    for member, place in best_first[:1] + best_first[:0:-1]:
+        x, y = axes.transData.transform(place) / point
+        if any(abs(x - left) < APART[0] and abs(y - low) < APART[1] for left, low in taken):
+            continue
+        taken.append((x, y))
+        axes.annotate(
+            str(member.number),
+            place,
+            xytext=(-3, 3),
+            textcoords="offset points",
+            ha="right",
+            va="bottom",
+            color=FRONT,
+            fontsize=NUMBER_SIZE,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.6},
+            zorder=5,
+        )
 
 
 def _places(searcher: Searcher, members: Sequence[Member], name: str) -> list[tuple[float, float]]:

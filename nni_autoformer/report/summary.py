@@ -10,6 +10,8 @@ from typing import Any
 from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
 from ..search.front_files import file_of
+from ..search.guidance import qualities, typical
+from ..search.ledger import Candidate
 from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
 from ..search.trade import Member, front_of
@@ -38,10 +40,16 @@ def grid(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def search_rows(searcher: Searcher) -> list[tuple[str, str]]:
-    """What a search found."""
+def search_rows(searcher: Searcher, winner: Candidate | None = None) -> list[tuple[str, str]]:
+    """What a search found.
+
+    Args:
+        searcher: the search, complete.
+        winner: who is the best in the end; None for the ranking's first.
+    """
     ledger, space = searcher.ledger, searcher.space
-    candidate, accuracy = ledger.best()
+    candidate = winner or ledger.best()[0]
+    accuracy = ledger[candidate.number].accuracy
     architecture, model = candidate.architecture, space.model
     failed = [("candidates given up", f"{ledger.failed:,}")] if ledger.failed else []
     return [
@@ -52,6 +60,7 @@ def search_rows(searcher: Searcher) -> list[tuple[str, str]]:
         *cost_rows(architecture, model, searcher.costs),
         ("top-1 on the selection images", f"{accuracy:.2f} %"),
         *loss_row(ledger[candidate.number].loss, " on the selection images"),
+        *([("surrogate's predictions", typical(found))] if (found := qualities(ledger)) else []),
     ]
 
 

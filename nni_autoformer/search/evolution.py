@@ -235,9 +235,9 @@ class Evolution(GenerationalSearch[EvolutionConfig]):
             child = self._child("crossover", parents, rng)
         else:
             child = self.space.sample(rng)
-        return (
-            child if child is not None and self.limits.allows(child, self.space.model, self.costs) else None
-        )
+        if child is None or not self.limits.allows(child, self.space.model, self.costs):
+            return None
+        return child
 
     def _child(self, origin: str, parents: list[Architecture], rng: random.Random) -> Architecture | None:
         if origin == "crossover":

@@ -11,7 +11,7 @@ from typing import Any
 from ..costs import cost_rows, costs_of
 from ..errors import ConfigError
 from ..files import append_line, told_when_full, write_text
-from .ledger import Entry, Status
+from .ledger import Candidate, Entry, Status
 from .searcher import Searcher
 from .state_file import read_state, write_state
 
@@ -131,10 +131,15 @@ class SearchFolder:
 
             write_front(self.folder, self.searcher)
 
-    def write_best(self) -> None:
-        """Write the best architecture as YAML, with what is known of it at the top."""
+    def write_best(self, winner: Candidate | None = None) -> None:
+        """Write the best architecture as YAML, with what is known of it at the top.
+
+        Args:
+            winner: who is the best in the end; None for the ranking's first.
+        """
         ledger, space = self.searcher.ledger, self.searcher.space
-        candidate, accuracy = ledger.best()
+        candidate = winner or ledger.best()[0]
+        accuracy = ledger[candidate.number].accuracy
         costs = ", ".join(
             f"{count} {title}"
             for title, count in cost_rows(candidate.architecture, space.model, self.searcher.costs)

@@ -11,11 +11,12 @@ import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
+from functools import cached_property
 from typing import Any, ClassVar, Generic, Protocol, TypeVar
 
 from ..architecture import Architecture
 from ..config import shown
-from ..costs import COSTS, Cost, Costs
+from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..randomness import generator
 from ..space import SearchSpace
@@ -106,6 +107,11 @@ class GenerationalSearch(ABC, Generic[Config]):
         """
 
     @property
+    def rank_by(self) -> str:
+        """What candidates rank by first: 'top1' or 'loss'."""
+        return self.config.rank_by
+
+    @property
     def planned(self) -> int:
         """Number of candidates of the whole search, unless the space runs out of new ones before."""
         return self.config.population_size * self.config.generations
@@ -145,10 +151,9 @@ class GenerationalSearch(ABC, Generic[Config]):
         """The order of the candidates; equally good ones by what the search limits or trades, or
         else by parameters.
         """
-        traded = [self.costs[name] for name in self.traded]
-        limited = [self.costs[name] for name, ends in self.limits.items() if ends != (None, None)]
-        compared: list[Cost] = [*limited, *(cost for cost in traded if cost not in limited)]
-        return Ranking(self.config.rank_by, compared or [self.costs["params"]], self.space.model)
+        names = {*self.limits.given, *self.traded}
+        compared = [cost for name, cost in self.costs.items() if name in names]
+        return Ranking(self.config.rank_by, compared or [COSTS["params"]], self.space.model)
 
     # Answers, as the ledger has them
 
@@ -210,10 +215,16 @@ class GenerationalSearch(ABC, Generic[Config]):
         """The first drawn subnet that is new and within the limits, if there is one in so many draws."""
         return next((child for _ in range(attempts) if self._is_new(child := draw(rng))), None)
 
+    @cached_property
+    def _allowed(self) -> list[Architecture]:
+        """All subnets within the limits, of a small space."""
+        model, costs = self.space.model, self.costs
+        return [a for a in self.space if self.limits.allows(a, model, costs)]
+
     def _random(self, rng: random.Random) -> Architecture | None:
         """A random new subnet within the limits, uniformly drawn; None if none is left."""
         if self.space.size <= RANDOM_DRAWS:  # small enough to know for certain what is left
-            left = [architecture for architecture in self.space if self._is_new(architecture)]
+            left = [architecture for architecture in self._allowed if architecture not in self.ledger]
             return rng.choice(left) if left else None
         return self._first_new(self.space.sample, rng, RANDOM_DRAWS)
 

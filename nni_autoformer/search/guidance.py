@@ -10,6 +10,7 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from statistics import median
 from typing import Any
 
 import numpy
@@ -50,8 +51,7 @@ class Quality:
     @property
     def told(self) -> str:
         """As a text."""
-        tau = "unknown" if math.isnan(self.tau) else f"{self.tau:.2f}"
-        return f"Kendall tau {tau}, RMS error {self.error:.2f} points"
+        return _words(self.tau, self.error)
 
 
 def qualities(ledger: Ledger) -> list[Quality]:
@@ -62,6 +62,18 @@ def qualities(ledger: Ledger) -> list[Quality]:
         if entry.accuracy is not None and isinstance(expected, float):
             pairs.setdefault(entry.candidate.generation, []).append((expected, entry.accuracy))
     return [_quality(generation, found) for generation, found in sorted(pairs.items()) if len(found) > 1]
+
+
+def typical(found: Sequence[Quality]) -> str:
+    """The quality of several generations in words: the medians."""
+    taus = [quality.tau for quality in found if not math.isnan(quality.tau)]
+    tau = median(taus) if taus else math.nan
+    words = _words(tau, median(quality.error for quality in found))
+    return f"{words} (of {len(found)} generations the median)"
+
+
+def _words(tau: float, error: float) -> str:
+    return f"Kendall tau {'unknown' if math.isnan(tau) else f'{tau:.2f}'}, RMS error {error:.2f} points"
 
 
 def _quality(generation: int, pairs: Sequence[tuple[float, float]]) -> Quality:

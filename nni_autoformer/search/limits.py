@@ -71,7 +71,7 @@ class Limits(Mapping[str, Range]):
             if low is None and high is None:
                 continue
             cost = costs[name]
-            count = cost.value(architecture, model)
+            count = _decimal(cost.value(architecture, model))
             if (low is not None and count < _exact(low, cost)) or (
                 high is not None and count > _exact(high, cost)
             ):
@@ -95,7 +95,7 @@ class Limits(Mapping[str, Range]):
             cost = costs[name]
             if low is not None and high is not None and low > high:
                 raise ConfigError(f"--min-{name} {low:g} is above --max-{name} {high:g}.")
-            smallest, largest = cost.range(space)
+            smallest, largest = map(_decimal, cost.range(space))
             spans = _spans(cost, space)
             if high is not None and _exact(high, cost) < smallest:
                 raise ConfigError(f"--max-{name} {high:g}: no subnet meets this limit; {spans}.")
@@ -107,7 +107,7 @@ class Limits(Mapping[str, Range]):
         sentences = []
         for name, (low, high) in self.given.items():
             cost = costs[name]
-            smallest, largest = cost.range(space)
+            smallest, largest = map(_decimal, cost.range(space))
             for side, limit, excludes in (
                 ("min", low, low is not None and _exact(low, cost) > smallest),
                 ("max", high, high is not None and _exact(high, cost) < largest),
@@ -134,3 +134,8 @@ def _spans(cost: Cost, space: SearchSpace) -> str:
 def _exact(limit: float, cost: Cost) -> Decimal:
     # 5.867944 * 10**6 is a little below 5867944 in binary floating point; the user's decimal is meant
     return Decimal(str(limit)) * cost.scale
+
+
+def _decimal(count: float) -> int | Decimal:
+    """A count as it is written: a limit that was copied from a list of latencies allows its subnet."""
+    return count if isinstance(count, int) else Decimal(repr(float(count)))

@@ -44,6 +44,10 @@ class Searcher(Protocol):
         """Names of the costs that accuracy is traded against; empty for a search for one subnet."""
 
     @property
+    def rank_by(self) -> str:
+        """What candidates rank by first: 'top1' or 'loss'."""
+
+    @property
     def ledger(self) -> Ledger:
         """All candidates; answers are written here."""
 

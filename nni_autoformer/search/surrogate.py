@@ -33,10 +33,10 @@ DIGITS = 5
 GLOBAL = 6
 """Features of the whole subnet, which come first."""
 
-SCALES = tuple(2.0**k for k in range(-1, 7))
-AMPLITUDES = tuple(4.0**k for k in range(-1, 4))
-NOISES = tuple(10.0 ** (k / 2) for k in range(-8, 1))
-SWEEPS = 3
+SCALES = tuple(2.0**k for k in range(0, 7))
+AMPLITUDES = (0.5, 2.0, 8.0, 32.0)
+NOISES = (1e-4, 1e-3, 1e-2, 0.03, 0.1, 0.3, 1.0)
+SWEEPS = 2
 """Values of the hyperparameters for features and accuracies of variance 1, and how often each is tried."""
 
 
@@ -143,7 +143,7 @@ def _fitted(rows: Array, values: Array) -> Any:
             f"--surrogate needs scikit-learn, which cannot be imported ({error}); install it with "
             "'pip install scikit-learn', or search without --surrogate."
         ) from None
-    kernel = ConstantKernel(4.0) * Matern(numpy.full(rows.shape[1], 8.0), nu=2.5) + WhiteKernel(0.1)
+    kernel = ConstantKernel(2.0) * Matern(numpy.full(rows.shape[1], 8.0), nu=2.5) + WhiteKernel(0.1)
     tuned = _spread(values, MOST_TUNED)
     process = GaussianProcessRegressor(kernel, alpha=1e-6, optimizer=_on_the_grid)
     process.fit(rows[tuned], values[tuned])

@@ -25,19 +25,21 @@ Points = NDArray[numpy.float64]
 
 
 def objectives(entries: Sequence[Entry], searcher: Searcher) -> Points:
-    """What a search that trades minimises, (candidates, costs + 1): the traded costs, and minus the accuracy.
+    """What a search that trades minimises, (candidates, costs + 1): the traded costs, and minus the accuracy
+    or, where it ranks by loss first, the cross-entropy; an unknown one is above all known ones.
 
     Args:
         entries: candidates with an accuracy.
         searcher: the search.
     """
     names, model, costs = searcher.traded, searcher.space.model, searcher.costs
+    errors = [-(entry.accuracy or 0.0) for entry in entries]
+    if searcher.rank_by == "loss":
+        unknown = max((entry.loss for entry in entries if entry.loss is not None), default=0.0) + 1
+        errors = [unknown if entry.loss is None else entry.loss for entry in entries]
     rows = [
-        (
-            *(costs[name].value(entry.candidate.architecture, model) for name in names),
-            -(entry.accuracy or 0.0),
-        )
-        for entry in entries
+        (*(costs[name].value(entry.candidate.architecture, model) for name in names), error)
+        for entry, error in zip(entries, errors)
     ]
     return numpy.array(rows, dtype=float).reshape(len(rows), len(names) + 1)
 
@@ -100,7 +102,7 @@ def _member(entry: Entry, searcher: Searcher) -> Member:
         accuracy,
         error,
         _number(details.get("top5")),
-        _number(details.get("loss")),
+        entry.loss,
         costs_of(candidate.architecture, searcher.space.model, searcher.costs),
     )
 

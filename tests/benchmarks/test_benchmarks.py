@@ -70,6 +70,18 @@ def test_the_gpus_says_that_there_is_none(capsys):
 
 def test_every_benchmark_is_here():
     modules = {module.name for module in pkgutil.iter_modules(benchmarks.__path__)}
-    helpers = {"common", "networks"}
-    others = {"search", "loader", "trial_cost", "unused_parameters"}  # tested in the other files
+    helpers = {"common", "networks", "replay_table"}
+    others = {"replay", "search", "loader", "trial_cost", "unused_parameters"}  # tested in the other files
     assert modules - helpers - others == {*NAMES, "memory", "gpu"}
+
+
+def test_latency_is_measured_once_and_printed_again(tmp_path, capsys):
+    from benchmarks import latency
+
+    words = ["--work", str(tmp_path), "--space", "digits", "--runtime", "torch", "--batch-size", "1"]
+    words += ["--rounds", "1", "--subnets", "5", "--threads", "1"]
+    assert latency.main(words) == 0
+    first = capsys.readouterr().out.splitlines()[-1]
+    assert first.startswith("| torch | 1 |")
+    assert latency.main(words) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == first

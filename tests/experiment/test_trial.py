@@ -115,6 +115,7 @@ def test_a_test_takes_the_labels_as_its_architecture(trial, toy, tmp_path, capsy
         "loss",
         "params (M)",
         "macs (G)",
+        "memory (MB)",
         "images_checksum",
     }  # each once
     assert final["default"] == reports[-2][2]
@@ -193,7 +194,14 @@ def test_a_search_reports_its_best_after_every_generation(trial_here, toy, tmp_p
     assert [entry[2]["candidates"] for entry in reports] == [4, 8, 12, 12]
     best = [entry[2]["default"] for entry in reports]
     assert best == sorted(best)
-    assert set(reports[-1][2]) == {"default", "candidates", "params (M)", "macs (G)"}
+    assert set(reports[-1][2]) == {
+        "default",
+        "loss",
+        "candidates",
+        "params (M)",
+        "macs (G)",
+        "memory (MB)",
+    }
     assert (tmp_path / "runs" / "abc" / "best.yaml").is_file()
 
 

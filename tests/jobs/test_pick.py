@@ -161,6 +161,20 @@ def test_bad_input_is_a_sentence(copied, capsys, flags, sentence):
     assert status == 2 and sentence in told and "Traceback" not in told
 
 
+def test_latencies_that_the_search_has_listed_are_limits_too(copied):
+    folder, searcher = copied
+    rows = [json.loads(line) for line in (folder / "candidates.jsonl").read_text().splitlines()]
+    listed = [{**row, "latency": 1 + row["number"] / 10} for row in rows]
+    text = "".join(json.dumps(row) + "\n" for row in listed)
+    (folder / "candidates.jsonl").write_text(text + '{"number": 3')  # a kill has cut the last line
+    picked = pick(folder, limits=Limits(max_latency=1.9))
+    assert picked.chosen_from == 10 and picked.costs["latency"] == 1 + picked.number / 10
+    assert picked.accuracy == max(entry.accuracy for entry in list(searcher.ledger)[:10])
+    (folder / "candidates.jsonl").write_text(text.split("\n", 1)[1])
+    with pytest.raises(ConfigError, match="--max-latency needs a latency table"):
+        pick(folder, limits=Limits(max_latency=1.9))
+
+
 def test_folders_that_hold_nothing_are_sentences(tmp_path):
     with pytest.raises(ConfigError, match="there is no such folder"):
         pick(tmp_path / "none")

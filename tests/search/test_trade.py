@@ -11,12 +11,14 @@ import pytest
 
 from nni_autoformer import ConfigError, SearchSpace
 from nni_autoformer.costs import COSTS
+from nni_autoformer.jobs import pick
 from nni_autoformer.search.algorithms import searcher_with
 from nni_autoformer.search.evolution import Answer, Candidate, Evolution, EvolutionConfig, Limits
 from nni_autoformer.search.folder import SearchFolder
 from nni_autoformer.search.front import hypervolume
 from nni_autoformer.search.random_search import RandomConfig, RandomSearch
 from nni_autoformer.search.trade import front_of, objectives, surviving
+from tests.latency_tables import invented
 
 DIGITS, TINY = SearchSpace.load("digits"), SearchSpace.load("tiny")
 SHORT = EvolutionConfig(population_size=12, generations=4, seed=3, pareto="params")
@@ -193,6 +195,39 @@ def test_a_front_of_candidates_whose_trials_report_anything(tmp_path):
         searcher.ask()
         searcher.ledger.tell(number, [300.0, -4.0, 50.0][number], details)
     assert all((m.error, m.top5, m.loss) == (None, None, None) for m in front_of(searcher))
+
+
+def test_a_front_by_loss_and_an_unknown_loss_is_above_all_known_ones():
+    config = EvolutionConfig(population_size=6, generations=1, pareto="params", rank_by="loss")
+    searcher = Evolution(DIGITS, Limits(), config)
+    for loss in (0.5, None, 0.25, 0.75, None, 0.5):
+        number = searcher.ask().number
+        searcher.ledger.tell(number, 50.0 + number, {} if loss is None else {"loss": loss})
+    errors = objectives(list(searcher.ledger), searcher)[:, -1]
+    assert errors.tolist() == [0.5, 1.75, 0.25, 0.75, 1.75, 0.5]
+    members = front_of(searcher)
+    assert members[-1].loss == 0.25 and members[-1].accuracy == 52.0
+    known = [member.loss for member in members if member.loss is not None]
+    assert known == sorted(known, reverse=True)
+
+
+def test_latency_is_traded_by_its_table(tmp_path):
+    table = invented(DIGITS)
+    costs = {**COSTS, "latency": table.cost}
+    config = EvolutionConfig(population_size=12, generations=3, pareto="latency,params")
+    searcher = Evolution(DIGITS, Limits(max_latency=table.range(DIGITS)[1] * 0.9), config, costs)
+    finish(searcher)
+    files = SearchFolder(tmp_path, searcher)
+    files.save()
+    files.write_found()
+    rows = list(csv.DictReader((tmp_path / "front.csv").open()))
+    times = [float(row["latency_ms"]) for row in rows]
+    assert len(times) > 2 and times == sorted(times) and times[-1] <= table.range(DIGITS)[1] * 0.9
+    for member in front_of(searcher):
+        assert member.costs["latency"] == table.predicted(member.architecture)
+    table.save(tmp_path / "latency.yaml")
+    picked = pick(tmp_path, limits=Limits(max_latency=times[0]), latency_table=tmp_path / "latency.yaml")
+    assert picked.number == int(rows[0]["number"]) and picked.costs["latency"] == times[0]
 
 
 def test_a_search_for_one_subnet_leaves_no_front(tmp_path):

@@ -153,6 +153,19 @@ def test_another_algorithm(experiment):
     assert (experiment / "search" / "best.yaml").is_file()
 
 
+def test_a_search_that_trades(experiment):
+    nni = Nni(EvolutionTuner(space="digits", pareto="params,macs", **SETTINGS), 4)
+    while nni.running:
+        nni.step()
+    folder = experiment / "search"
+    rows = (folder / "front.csv").read_text().splitlines()
+    assert len(rows) - 1 == len(list((folder / "front").iterdir())) > 1
+    with pytest.raises(
+        ConfigError, match=r"classArgs: pareto is 'flops'; it should be one to three of params"
+    ):
+        EvolutionTuner(space="digits", pareto="flops", output="other", **SETTINGS)
+
+
 def test_a_new_experiment_does_not_take_an_old_ones_folder(experiment):
     EvolutionTuner(space="digits", output=str(experiment / "mine"), **SETTINGS)
     Nni(EvolutionTuner(space="digits", output=str(experiment / "other"), **SETTINGS), 1)

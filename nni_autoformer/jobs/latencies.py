@@ -18,6 +18,12 @@ from ..space import SearchSpace
 
 _logger = logging.getLogger("nni_autoformer")
 
+SUFFIX = ".measuring"
+"""What is appended to the output's name while it is measured."""
+
+DOUBTFUL = 10.0
+"""Percent of the 95th percentile of a table's error from which on the machine was too busy to measure."""
+
 
 @dataclass(frozen=True)
 class Measuring:
@@ -109,7 +115,8 @@ def _finished(
     """The table that a resume finds finished, if it does."""
     if output.is_dir():
         raise ConfigError(f"--output {output} is a folder; it should be a YAML file.")
-    if not output.exists() or overwrite:
+    unfinished = output.with_name(output.name + SUFFIX).exists()  # of one that replaces the table
+    if not output.exists() or overwrite or (resume and unfinished):
         return None
     if not resume:
         raise ConfigError(f"--output {output} exists already; replace it with --overwrite, or name another.")
@@ -140,7 +147,7 @@ def _measured(
 
     facts = {"machine": machine(conditions), "versions": versions(conditions)}
     told = {"space": _told(space), **asdict(conditions), **asdict(measuring), **facts}
-    state = LatencyState(output, told)
+    state = LatencyState(output.with_name(output.name + SUFFIX), told)
     state.open(resume, overwrite)
     subnets = draw_subnets(space, measuring.subnets, seed=measuring.seed)
     parts = parts_of(space)
@@ -163,6 +170,11 @@ def _measured(
     with told_when_full(output):
         table.save(output)
     state.remove()
+    if table.error.p95 > DOUBTFUL:
+        _logger.warning(
+            f"The table predicts badly ({table.error.told}): has the machine had other work? More --rounds "
+            "help, and fewer --threads than cores."
+        )
     return table
 
 
