@@ -83,6 +83,7 @@ setup(
         "safetensors",
         "filelock",
         "scikit-learn",
+        "threadpoolctl",
         "tensorboard",
         "matplotlib>=3.6",
         "adjustText>=1.4",  # the same names at the same places every time, from here on

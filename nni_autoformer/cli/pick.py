@@ -11,6 +11,11 @@ from ..search.ranking import RANK_BY
 from . import flags
 from .screen import say, say_next
 
+COMMON = (
+    "--max-params --max-macs --max-memory --max-latency --latency-table --rank-by --output --verbose --quiet"
+)
+"""The flags that --help shows; --help-all shows the others too."""
+
 
 def add_parser(commands: Any) -> None:
     """Add the command's flags."""
@@ -18,6 +23,7 @@ def add_parser(commands: Any) -> None:
         "pick", help="best subnet of a search under other limits", description=__doc__
     )
     parser.set_defaults(run=run)
+    parser.common = COMMON.split()
     parser.add_argument(
         "--search",
         type=Path,

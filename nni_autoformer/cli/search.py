@@ -20,8 +20,8 @@ from . import flags
 from .screen import images_of, say, say_next, say_summary
 
 COMMON = (
-    "--data --dataset --selection --max-params --max-macs --algorithm --population-size --generations "
-    "--seed --rank-by --surrogate --engine --device --resume --overwrite --verbose --quiet"
+    "--data --dataset --selection --max-params --max-latency --latency-table --pareto --surrogate "
+    "--population-size --generations --seed --engine --device --resume --overwrite --verbose --quiet"
 )
 """The flags that --help shows; --help-all shows the others too."""
 

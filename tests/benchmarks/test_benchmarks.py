@@ -71,7 +71,14 @@ def test_the_gpus_says_that_there_is_none(capsys):
 def test_every_benchmark_is_here():
     modules = {module.name for module in pkgutil.iter_modules(benchmarks.__path__)}
     helpers = {"common", "networks", "replay_table"}
-    others = {"replay", "search", "loader", "trial_cost", "unused_parameters"}  # tested in the other files
+    others = {
+        "latency",
+        "replay",
+        "search",
+        "loader",
+        "trial_cost",
+        "unused_parameters",
+    }  # tested in the other files
     assert modules - helpers - others == {*NAMES, "memory", "gpu"}
 
 

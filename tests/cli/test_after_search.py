@@ -140,7 +140,7 @@ def test_what_fine_tuning_leaves_is_tested_exported_described_and_loaded_by_timm
 ):
     flags = f"--checkpoint {tuned}/subnet.safetensors"
     assert main(f"test {flags} --data {toy}/{others} --device cpu".split()) == 0
-    assert "test images   16" in capsys.readouterr().out
+    assert "test images    16" in capsys.readouterr().out
     assert main(f"test {flags} --data {toy}/{others} --split selection --device cpu".split()) == 0
     assert "selection images  10" in capsys.readouterr().out
     assert main(f"export {flags} --format safetensors --output {tmp_path}/subnet.safetensors".split()) == 0

@@ -78,7 +78,7 @@ def test_a_named_set_from_training_to_test(toy, tmp_path, capsys):
     assert main([*train.split(), "--aa", "rand-m9-mstd0.5-inc1", "--aug-repeats", "2"]) == 0
     test = f"test --checkpoint {tmp_path}/run/supernet.safetensors --architecture largest {data}"
     assert main(test.split()) == 0
-    assert "test images   50" in capsys.readouterr().out
+    assert "test images    50" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
