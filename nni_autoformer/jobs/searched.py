@@ -11,6 +11,7 @@ from ..costs import costs_of
 from ..deployment import Target
 from ..files import told_when_full
 from ..search.folder import SearchFolder
+from ..search.front_files import write_front
 from ..search.ledger import Candidate
 from ..search.searcher import Searcher
 from ..training.ranks import Ranks
@@ -91,6 +92,12 @@ class Searched:
         return self.searcher.ledger.best()[0] if self.deployed is None else self.deployed.winner
 
     @property
+    def deployed_times(self) -> dict[int, float]:
+        """Measured latencies of whole subnets in milliseconds, by the candidate's number."""
+        times = {} if self.deployed is None else self.deployed.times
+        return {number: time.median for number, time in times.items()}
+
+    @property
     def front(self) -> list[Member]:
         """The front over the costs that the search trades, cheapest in the first of them first; without such
         costs the winner alone.
@@ -117,6 +124,8 @@ def report_search(found: Searched, target: Target) -> None:
         measured = MeasuredWinners.take(found.searcher, target, found.output, members)
         found = replace(found, deployed=measured)
         found.files.write_best(found.winner)
+        if members:
+            write_front(found.output, found.searcher, found.deployed_times)
     write_report(found)
 
 
@@ -157,7 +166,7 @@ def write_report(found: Searched, more: list[tuple[str, str]] | None = None) -> 
 
         with told_when_full(found.output / FRONT_FIGURE):
             draw_front(found.searcher, found.output / FRONT_FIGURE)
-        front = front_text(found.searcher)
+        front = front_text(found.searcher, found.deployed_times)
     measured = [] if found.deployed is None else found.deployed.rows()
     rows = [*search_rows(found.searcher, found.winner), *measured, *(more or [])]
     with told_when_full(found.output / SUMMARY_FILE):

@@ -9,7 +9,7 @@ from typing import Any
 
 from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
-from ..search.front_files import file_of
+from ..search.front_files import UNMEASURED, file_of
 from ..search.guidance import qualities, typical
 from ..search.ledger import Candidate
 from ..search.random_subnets import standard_error, standing, with_accuracy
@@ -69,14 +69,23 @@ def loss_row(loss: float | None, where: str = "") -> list[tuple[str, str]]:
     return [] if loss is None else [(f"cross-entropy{where}", f"{loss:.4f}")]
 
 
-def front_text(searcher: Searcher) -> str:
-    """The front of a search that trades accuracy, as a table."""
-    rows = [
-        (file_of(member), _with_error(member), *(cost.told(member.costs[name]) for name, cost in costs))
-        for costs in [searcher.costs.items()]
-        for member in front_of(searcher)
-    ]
-    return grid(("front", "top-1 %", *(cost.title for cost in searcher.costs.values())), rows)
+def front_text(searcher: Searcher, measured: Mapping[int, float] = UNMEASURED) -> str:
+    """The front of a search that trades accuracy, as a table.
+
+    Args:
+        searcher: the search.
+        measured: latencies of whole members in milliseconds, by number; none where nothing was measured.
+    """
+    costs = searcher.costs
+    head = ["front", "top-1 %", *(cost.title for cost in costs.values())]
+    rows = []
+    for member in front_of(searcher):
+        row = [file_of(member), _with_error(member)]
+        row += [cost.told(member.costs[name]) for name, cost in costs.items()]
+        if measured:
+            row.append(f"{measured[member.number]:.2f} ms" if member.number in measured else "")
+        rows.append(row)
+    return grid([*head, "measured"] if measured else head, rows)
 
 
 def _with_error(member: Member) -> str:

@@ -1,5 +1,6 @@
 """A search by a latency table: its winner is measured as a whole, and gives way when it is too slow."""
 
+import csv
 import json
 from dataclasses import replace
 
@@ -240,7 +241,15 @@ def test_every_member_of_a_search_that_trades_latency_is_measured(toy, measured,
     assert main(command(toy, measured, tmp_path / "front", limit=flags).split()) == 0
     content = yaml.safe_load((tmp_path / "front" / MEASURED_FILE).read_text())
     numbers = {int(path.stem) for path in (tmp_path / "front" / "front").iterdir()}
-    assert numbers <= {row["candidate"] for row in content["subnets"]}
+    times = {row["candidate"]: row["ms"] for row in content["subnets"]}
+    assert numbers <= set(times)
+    rows = list(csv.DictReader((tmp_path / "front" / "front.csv").read_text().splitlines()))
+    assert {int(row["number"]): float(row["measured_ms"]) for row in rows} == {
+        number: times[number] for number in numbers
+    }
+    shown = (tmp_path / "front" / "summary.txt").read_text().split("\n\n")[1].splitlines()
+    assert shown[0].split()[-2:] == ["latency", "measured"] and len(shown) == 1 + len(numbers)
+    assert all(f"{float(row['measured_ms']):.2f} ms" in line for row, line in zip(rows, shown[1:]))
 
 
 def test_a_test_and_a_sample_know_latency_too(toy, measured, tmp_path, capsys):
