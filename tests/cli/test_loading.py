@@ -91,7 +91,8 @@ def test_a_named_set_from_training_to_test(toy, tmp_path, capsys):
         ("--dataset digits --workers -1", "--workers is -1; it should be at least 0"),
     ],
 )
-def test_bad_flags_are_sentences(toy, tmp_path, capsys, flags, words):
+def test_bad_flags_are_sentences(toy, tmp_path, capsys, flags, words, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # without a folder 'x', which another worker's test may make
     command = f"train --space {toy}/space.yaml --output {tmp_path}/run {flags}"
     assert main(command.split()) == 2
     assert words in capsys.readouterr().err
