@@ -17,11 +17,15 @@ demo --output {runs}/demo --device cpu
 sample --checkpoint {runs}/demo/supernet.safetensors --dataset digits --split test --device cpu
     --architecture {runs}/demo/best.yaml smallest largest --output {runs}/sample
 latency --space digits --threads 1 --output {runs}/digits.yaml
-search --checkpoint {runs}/demo/supernet.safetensors --pareto params,latency --latency-table {runs}/digits.yaml
-    --surrogate --generations 5 --device cpu --output {runs}/front
+search --checkpoint {runs}/demo/supernet.safetensors --pareto params,latency --surrogate --generations 5
+    --latency-table {runs}/digits.yaml --device cpu --output {runs}/front
 plot --peers --output {figures}/peers.png
 """
-COPIES = {"demo/candidates.png": "demo.png", "sample/samples.png": "sample.png", "front/front.png": "front.png"}
+COPIES = {
+    "demo/candidates.png": "demo.png",
+    "sample/samples.png": "sample.png",
+    "front/front.png": "front.png",
+}
 
 
 def main() -> None:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from ..architecture import Architecture
-from ..config import NOT_NEGATIVE, SHARE, at_least, require_ranges, setting
+from ..config import NOT_NEGATIVE, SHARE, at_least, require_ranges, setting, settings_of
 from ..costs import COSTS, Costs
 from ..errors import ConfigError
 from ..space import SearchSpace
@@ -110,6 +110,18 @@ class EvolutionConfig:
             raise ConfigError(
                 f"--num-mutations {self.num_mutations} and --num-crossovers {self.num_crossovers} are more "
                 f"than --population-size {self.population_size}."
+            )
+        self._require_surrogate()
+
+    def _require_surrogate(self) -> None:
+        """Check what belongs to a surrogate."""
+        entries = settings_of(type(self))
+        for name in ("surrogate_children", "surrogate_spread"):
+            if not self.surrogate and getattr(self, name) != entries[name].default:
+                raise ConfigError(f"--{entries[name].flag} needs --surrogate.")
+        if self.surrogate and self.rank_by != "top1":
+            raise ConfigError(
+                f"--surrogate goes with --rank-by top1: its model is one of accuracy, not of {self.rank_by}."
             )
 
     def _scaled(self) -> dict[str, int]:

@@ -118,24 +118,29 @@ def test_the_number_of_threads_decides_nothing(threads):
 
 
 def test_it_is_better_than_the_evolution_at_equal_evaluations():
-    config = EvolutionConfig(population_size=16, num_parents=5, generations=4, surrogate_children=5)
+    config = EvolutionConfig(population_size=16, num_parents=5, generations=4)
     guided, plain = [], []
     for seed in range(5):
-        guided.append(best_of(Evolution(DIGITS, LIMITS, replace(config, seed=seed, surrogate=True))))
+        guided.append(
+            best_of(
+                Evolution(DIGITS, LIMITS, replace(config, seed=seed, surrogate=True, surrogate_children=5))
+            )
+        )
         plain.append(best_of(Evolution(DIGITS, LIMITS, replace(config, seed=seed))))
     assert median(guided) > median(plain) + 0.3
     assert sum(ours > theirs for ours, theirs in zip(guided, plain)) >= 4
 
 
 def test_a_front_is_better_than_the_evolutions_at_equal_evaluations():
-    config = EvolutionConfig(population_size=16, generations=3, surrogate_children=5, pareto="params")
+    config = EvolutionConfig(population_size=16, generations=3, pareto="params")
 
     def volume(evolution):
         asked = finish(evolution)
         points = [[params(c.architecture, DIGITS.model) / 1e6, -score(c.architecture)] for c in asked]
         return hypervolume(points, (0.6, -60.0))
 
-    guided = [volume(Evolution(DIGITS, config=replace(config, seed=s, surrogate=True))) for s in range(3)]
+    modelled = replace(config, surrogate=True, surrogate_children=5)
+    guided = [volume(Evolution(DIGITS, config=replace(modelled, seed=s))) for s in range(3)]
     plain = [volume(Evolution(DIGITS, config=replace(config, seed=s))) for s in range(3)]
     assert median(guided) > median(plain)
 
@@ -190,6 +195,19 @@ def test_a_model_knows_what_it_has_seen_and_spreads_its_choice():
     best = int(numpy.argmax(mean + 20 * deviation))
     chosen = model.apart([others[best], *others], 3, 20.0)
     assert chosen[0] == 0 and chosen[1] != best + 1  # the same subnet once more tells nothing
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"surrogate_children": 5}, "--surrogate-children needs --surrogate"),
+        ({"surrogate_spread": 2.0}, "--surrogate-spread needs --surrogate"),
+        ({"surrogate": True, "rank_by": "loss"}, "--surrogate goes with --rank-by top1"),
+    ],
+)
+def test_what_a_surrogate_does_not_take(settings, sentence):
+    with pytest.raises(ConfigError, match=sentence):
+        EvolutionConfig(**settings)
 
 
 def test_features_are_padded_to_the_deepest():
