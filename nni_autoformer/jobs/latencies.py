@@ -206,7 +206,7 @@ def check_latency(
     if rounds < 1:
         raise ConfigError(f"--rounds is {rounds}; it should be at least 1.")
     subnets = [table.space.architecture(word) for word in architectures]
-    from ..latency import measure_subnets
+    from ..latency import measure_by_table
     from ..latency.machine import machine
 
     here = machine(table.conditions)
@@ -215,7 +215,7 @@ def check_latency(
             f"{table.source} was measured on another machine ({_machine_told(table.machine)}) than this one "
             f"({_machine_told(here)})."
         )
-    times = measure_subnets(subnets, table.space.model, table.conditions, rounds=rounds, seed=seed)
+    times = measure_by_table(table, subnets, rounds=rounds, seed=seed)
     return [
         CheckedLatency(str(word), subnet, table.predicted(subnet), time)
         for word, subnet, time in zip(architectures, subnets, times)

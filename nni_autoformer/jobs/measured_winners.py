@@ -37,10 +37,10 @@ Measure = Callable[[LatencyTable, Sequence[Architecture]], list[Measured]]
 
 
 def measure_here(table: LatencyTable, architectures: Sequence[Architecture]) -> list[Measured]:
-    """Measure subnets on this machine, see `latency.measure_subnets`."""
-    from ..latency import measure_subnets
+    """Measure subnets on this machine, see `latency.measure_by_table`."""
+    from ..latency import measure_by_table
 
-    return measure_subnets(architectures, table.space.model, table.conditions)
+    return measure_by_table(table, architectures)
 
 
 def elsewhere(table: LatencyTable) -> str:

@@ -5,13 +5,14 @@ from itertools import pairwise
 import pytest
 import torch
 
-from nni_autoformer import SearchSpace
+from nni_autoformer import SearchSpace, latency
 from nni_autoformer.errors import ConfigError
-from nni_autoformer.latency import measure_subnets
+from nni_autoformer.latency import measure_by_table, measure_subnets
 from nni_autoformer.latency.pieces import Piece, Weights, input_shape, module_of, parts_of
 from nni_autoformer.latency.rounds import measure, turns
-from nni_autoformer.latency_table import Conditions
+from nni_autoformer.latency_table import Conditions, Measured
 from nni_autoformer.nn.relative_position import build_token_grid
+from tests.latency_tables import invented
 
 DIGITS = SearchSpace.load("digits")
 MODEL = DIGITS.model
@@ -97,3 +98,20 @@ def test_what_does_not_run_is_a_sentence():
     vast = DIGITS.with_model(img_size=(1 << 20, 1 << 20), patch_size=1 << 19).model
     with pytest.raises(ConfigError, match=r"torch on cpu, batch size 4096.*does not run here"):
         measure_subnets([DIGITS.smallest], vast, Conditions(batch_size=4096), rounds=1)
+
+
+@pytest.mark.parametrize(("factor", "told"), [(1.0, False), (1.05, False), (0.5, True), (2.0, True)])
+def test_a_machine_of_another_pace_than_the_tables_is_told(monkeypatch, caplog, factor, told):
+    table = invented(DIGITS)
+
+    def clock(architectures, *_, **__):
+        times = [
+            table.subnets.get(architecture, Measured(15.0, 14.0, 16.0)) for architecture in architectures
+        ]
+        return [Measured(*(factor * value for value in (t.median, t.low, t.high))) for t in times]
+
+    monkeypatch.setattr(latency, "measure_subnets", clock)
+    middle = DIGITS.architecture("middle")
+    (found,) = measure_by_table(table, [middle])
+    assert found.median == 15.0 * factor
+    assert (f"{factor:.2f} times as long now" in caplog.text) is told
