@@ -1,7 +1,7 @@
 """How well latency tables predict subnets that had no part in their fit, on the CPU.
 
-    python -m benchmarks.latency --work /tmp/latency   # batch 1 and 16, torch and ONNX Runtime: 12 minutes
-    python -m benchmarks.latency --work /tmp/latency --batch-size 1 --runtime torch
+    python -m benchmarks.latency --work DIR   # batch 1 and 16, torch and ONNX Runtime: about 20 minutes
+    python -m benchmarks.latency --work DIR --batch-size 1 --runtime torch
 
 For each combination parts, 30 subnets that correct the table and 50 others that judge it are measured in the
 same interleaved rounds. Stopped, the same command goes on; a finished combination is only printed. The last
