@@ -11,7 +11,6 @@ from ..costs import costs_of
 from ..deployment import Target
 from ..files import told_when_full
 from ..search.folder import SearchFolder
-from ..search.front_files import write_front
 from ..search.ledger import Candidate
 from ..search.searcher import Searcher
 from ..training.ranks import Ranks
@@ -125,6 +124,8 @@ def report_search(found: Searched, target: Target) -> None:
         found = replace(found, deployed=measured)
         found.files.write_best(found.winner)
         if members:
+            from ..search.front_files import write_front
+
             write_front(found.output, found.searcher, found.deployed_times)
     write_report(found)
 

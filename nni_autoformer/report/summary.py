@@ -5,20 +5,23 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
-from ..search.front_files import UNMEASURED, file_of
-from ..search.guidance import qualities, typical
 from ..search.ledger import Candidate
 from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
-from ..search.trade import Member, front_of
 from ..space import SearchSpace
+
+if TYPE_CHECKING:
+    from ..search.trade import Member
 
 SUMMARY_FILE = "summary.txt"
 FIGURE_FILE = "candidates.png"
+
+UNMEASURED: Mapping[int, float] = MappingProxyType({})
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:
@@ -47,6 +50,8 @@ def search_rows(searcher: Searcher, winner: Candidate | None = None) -> list[tup
         searcher: the search, complete.
         winner: who is the best in the end; None for the ranking's first.
     """
+    from ..search.guidance import qualities, typical  # with NumPy, which the command line does without
+
     ledger, space = searcher.ledger, searcher.space
     candidate = winner or ledger.best()[0]
     accuracy = ledger[candidate.number].accuracy
@@ -76,6 +81,9 @@ def front_text(searcher: Searcher, measured: Mapping[int, float] = UNMEASURED) -
         searcher: the search.
         measured: latencies of whole members in milliseconds, by number; none where nothing was measured.
     """
+    from ..search.front_files import file_of
+    from ..search.trade import front_of
+
     costs = searcher.costs
     head = ["front", "top-1 %", *(cost.title for cost in costs.values())]
     rows = []

@@ -76,7 +76,7 @@ def test_candidates_are_new_and_within_the_limits_and_most_are_the_models():
     for generation in (1, 2):
         origins = Counter(c.origin for c in asked if c.generation == generation)
         assert origins == {"surrogate": 11, "random": 1}
-    plain = finish(Evolution(DIGITS, LIMITS, replace(SHORT, surrogate=False)))
+    plain = finish(Evolution(DIGITS, LIMITS, replace(SHORT, surrogate=False, surrogate_children=20)))
     assert asked[:12] == plain[:12]
 
 
