@@ -5,12 +5,11 @@ from __future__ import annotations
 import statistics
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 from ..costs import COSTS, Costs, cost_rows
 from ..files import write_text
-from ..search.ledger import Candidate
+from ..search.ledger import UNMEASURED, Candidate
 from ..search.random_subnets import standard_error, standing, with_accuracy
 from ..search.searcher import Searcher
 from ..space import SearchSpace
@@ -20,8 +19,6 @@ if TYPE_CHECKING:
 
 SUMMARY_FILE = "summary.txt"
 FIGURE_FILE = "candidates.png"
-
-UNMEASURED: Mapping[int, float] = MappingProxyType({})
 
 
 def table(rows: Sequence[tuple[str, str]]) -> str:

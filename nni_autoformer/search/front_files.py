@@ -6,17 +6,15 @@ import csv
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 from ..costs import Costs, cost_rows
 from ..files import told_when_full, write_text
+from .ledger import UNMEASURED
 from .searcher import Searcher
 from .trade import Member, front_of
 
 FRONT_FILE = "front.csv"
 FRONT_FOLDER = "front"
-
-UNMEASURED: Mapping[int, float] = MappingProxyType({})
 
 
 def file_of(member: Member) -> str:

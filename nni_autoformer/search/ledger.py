@@ -13,11 +13,15 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from ..architecture import Architecture
 from ..errors import ConfigError
 from .ranking import Ranking
+
+UNMEASURED: Mapping[int, float] = MappingProxyType({})
+"""What is measured of candidates, by number, where nothing is."""
 
 
 class Status(Enum):
