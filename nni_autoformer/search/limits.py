@@ -103,9 +103,17 @@ class Limits(Mapping[str, Range]):
                 raise ConfigError(f"--min-{name} {low:g}: no subnet meets this limit; {spans}.")
 
     def idle(self, space: SearchSpace, costs: Costs = COSTS) -> list[str]:
-        """A sentence for each limit that excludes no subnet of a space, as one in another unit does."""
+        """A sentence for each limit that excludes no subnet of a space, as one in another unit does.
+
+        Args:
+            space: search space.
+            costs: where each limited cost has its values, see `require_feasible`, which refuses those that
+                are not there.
+        """
         sentences = []
         for name, (low, high) in self.given.items():
+            if name not in costs:
+                continue
             cost = costs[name]
             smallest, largest = map(_decimal, cost.range(space))
             for side, limit, excludes in (

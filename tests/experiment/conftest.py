@@ -19,7 +19,7 @@ SCRIPTS = Path(sys.executable).parent
 
 PATIENCE = """
 const before = global.setTimeout;
-const patient = (action, delay, ...rest) => before(action, delay === 10000 ? 120000 : delay, ...rest);
+const patient = (action, delay, ...rest) => before(action, delay === 10000 ? SECONDS * 1000 : delay, ...rest);
 global.setTimeout = Object.assign(patient, before);
 """
 """For NNI's manager, which gives a tuner ten seconds to connect: too few on a busy machine."""
@@ -32,13 +32,17 @@ class Place:
         self.root = root
         self.home = root / "home"
         self.home.mkdir()
-        (root / "patience.js").write_text(PATIENCE)
+        self.impatient(120)
         self.environment = os.environ | {
             "HOME": str(self.home),
             "PATH": f"{SCRIPTS}{os.pathsep}{os.environ['PATH']}",
             "XDG_CACHE_HOME": "",
             "NODE_OPTIONS": f"--require {root}/patience.js",
         }
+
+    def impatient(self, seconds):
+        """How long NNI's manager waits for a tuner that does not come."""
+        (self.root / "patience.js").write_text(PATIENCE.replace("SECONDS", str(seconds)))
 
     def run(self, *words, check=True, timeout=300):
         """A command to its end."""

@@ -169,6 +169,7 @@ def test_launch_says_what_goes_wrong_after_the_start(place, port):
     (place.root / "file").write_text("")
     changes = {**SEARCH, "max_params: 0.25": "max_params: 0.25\n    output: ../../file/below"}
     config = place.config("nnictl_search", changes)
+    place.impatient(20)  # below the launch's own patience
     result = place.run("nni-autoformer", "launch", config, "--port", port, check=False)
     assert result.returncode == 2
     assert "Traceback" not in result.stderr
