@@ -1,5 +1,5 @@
-"""A timm ViT that counts as the pretrained one of docs/from_pretrained.py: trained on images of CIFAR-10 as timm's plain
-networks are, with nothing of this package.
+"""A timm ViT that counts as the pretrained one of docs/from_pretrained.py: a plain one of timm's, trained on
+CIFAR-10 with nothing of this package.
 
     python docs/from_pretrained_vit.py --data CIFAR10/train --output vit.safetensors
 
@@ -28,7 +28,7 @@ MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with a folder per class")
+    parser.add_argument("--data", type=Path, required=True, metavar="DIR", help="a folder per class")
     parser.add_argument("--output", type=Path, required=True, metavar="FILE", help="file of the weights")
     parser.add_argument("--epochs", type=int, default=16, help="passes over the images (default 16)")
     arguments = parser.parse_args()
@@ -55,7 +55,12 @@ def train(network: VisionTransformer, images: torch.Tensor, targets: torch.Tenso
     optimizer = create_optimizer_v2(network, opt="adamw", lr=RATE, weight_decay=0.05)
     steps = len(images) // BATCH
     schedule, _ = create_scheduler_v2(
-        optimizer, num_epochs=epochs, warmup_epochs=2, min_lr=1e-5, step_on_epochs=False, updates_per_epoch=steps
+        optimizer,
+        num_epochs=epochs,
+        warmup_epochs=2,
+        min_lr=1e-5,
+        step_on_epochs=False,
+        updates_per_epoch=steps,
     )
     for epoch in range(epochs):
         total = 0.0

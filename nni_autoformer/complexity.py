@@ -20,6 +20,7 @@ def params(architecture: Architecture, model: ModelConfig = ModelConfig()) -> in
     total = embed * (model.patch_size**2 * model.in_chans + 1)  # patch convolution
     total += embed  # class token
     total += embed * (model.num_patches + 1) if model.absolute_position else 0
+    total += 2 * embed if model.pre_norm else 0
     tables = 4 * (2 * model.max_relative_position + 2) * HEAD_DIM if model.relative_position else 0
     for heads, hidden in zip(architecture.num_heads, architecture.hidden_features):
         width = heads * HEAD_DIM

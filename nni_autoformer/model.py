@@ -24,7 +24,7 @@ from .nn.entangled import (
     MutablePatchEmbed,
     MutableTokens,
 )
-from .nn.layers import drop_path_rates, pool
+from .nn.layers import drop_path_rates, outer_norms, pool
 from .nn.relative_position import build_token_grid
 from .nn.subnet import Subnet
 from .randomness import derive
@@ -59,12 +59,13 @@ class AutoFormer(ModelSpace):
             mlp_ratio = nni.choice(f"mlp_ratio_{i}", list(space.mlp_ratio))
             hidden_features = MutableExpression.to_int(embed_dim * mlp_ratio)
             sizes = embed_dim, num_heads, hidden_features
-            return build_block(*sizes, model.max_relative_position, grid, rates[i], MUTABLE)
+            offsets, eps = model.max_relative_position, model.norm_eps
+            return build_block(*sizes, offsets, grid, rates[i], MUTABLE, eps)
 
         self.patch_embed = MutablePatchEmbed(embed_dim, model.patch_size, model.in_chans)
         self.tokens = MutableTokens(embed_dim, model.num_patches, model.absolute_position)
         self.blocks = Repeat(block, depth)
-        self.norm = MutableLayerNorm(embed_dim)
+        self.norm_pre, self.norm, self.fc_norm = outer_norms(model, embed_dim, MutableLayerNorm)
         self.head = MutableHead(embed_dim, model.num_classes)
 
     @classmethod
@@ -74,11 +75,11 @@ class AutoFormer(ModelSpace):
 
     def forward_features(self, images: Tensor) -> Tensor:
         """(batch, in_chans, height, width) to normalised tokens (batch, 1 + patches, embed_dim)."""
-        return self.norm(self.blocks(self.tokens(self.patch_embed(images))))
+        return self.norm(self.blocks(self.norm_pre(self.tokens(self.patch_embed(images)))))
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Tokens to logits (batch, num_classes)."""
-        return self.head(pool(x, self.space.model.global_pool))
+        return self.head(self.fc_norm(pool(x, self.space.model.global_pool)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, in_chans, height, width) to logits (batch, num_classes) of the chosen subnet."""

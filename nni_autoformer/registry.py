@@ -14,9 +14,11 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from timm.data.constants import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.layers import resample_abs_pos_embed
 from timm.models import build_model_with_cfg, create_model, generate_default_cfgs, register_model
@@ -49,6 +51,7 @@ class AutoFormerViT(VisionTransformer):
         drop_path_rate: stochastic depth of the last layer of the supernet; earlier layers have less,
             linearly.
         supernet_depth: over how many layers the rate rises; None for the architecture's own.
+        global_pool, norm_eps, pre_norm, fc_norm: see `ModelConfig`.
         kwargs: further arguments, as for `VisionTransformer`; sizes come from the architecture.
 
     Raises:
@@ -65,6 +68,9 @@ class AutoFormerViT(VisionTransformer):
         drop_path_rate: float = 0.0,
         supernet_depth: int | None = None,
         global_pool: str = "avg",
+        norm_eps: float = 1e-5,
+        pre_norm: bool = False,
+        fc_norm: bool = False,
         **kwargs: Any,
     ) -> None:
         chosen = as_architecture(architecture)
@@ -73,15 +79,21 @@ class AutoFormerViT(VisionTransformer):
             depth=1,  # timm's uniform block is replaced below
             num_heads=1,
             global_pool=global_pool,
-            fc_norm=False,
+            pre_norm=pre_norm,
+            fc_norm=fc_norm,
             pos_embed="learn" if absolute_position else "none",
-            norm_layer=nn.LayerNorm,
+            norm_layer=partial(nn.LayerNorm, eps=norm_eps),
             **kwargs,
         )
+        if pre_norm:  # timm leaves out a bias there, which a norm of single tokens does not take away
+            projection = self.patch_embed.proj
+            projection.bias = nn.Parameter(torch.zeros(chosen.embed_dim))
         self.architecture = chosen
         self.max_relative_position = max_relative_position
         grid = build_token_grid(self.patch_embed.grid_size, max_relative_position, relative_position)
-        self.blocks = build_blocks(chosen, max_relative_position, grid, drop_path_rate, supernet_depth)
+        self.blocks = build_blocks(
+            chosen, max_relative_position, grid, drop_path_rate, supernet_depth, norm_eps
+        )
         reduction = self.patch_embed.feat_ratio()
         self.feature_info = [
             {"module": f"blocks.{i}", "num_chs": chosen.embed_dim, "reduction": reduction}

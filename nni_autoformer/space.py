@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -15,100 +15,16 @@ from .architecture import KEYS, Architecture, is_integer, is_number
 from .config import shown
 from .errors import ConfigError
 from .files import packaged_names, packaged_or_own, read_yaml, write_text
+from .model_config import POOLS, ModelConfig
 from .published_yaml import published_space
 
-__all__ = ["Architecture", "ModelConfig", "SearchSpace", "packaged_spaces"]
-
-POOLS = ("avg", "token")
+__all__ = ["POOLS", "Architecture", "ModelConfig", "SearchSpace", "packaged_spaces"]
 
 LARGEST = {"embed_dim": 1 << 16, "depth": 1000, "num_heads": 1000, "mlp_ratio": 1000}
 """Above these a number is a slip of the pen, and counting the space's subnets would take for ever."""
 
 LONGEST_NAME = 300
 """Characters of a space's name, which stands in titles and messages."""
-
-
-@dataclass(frozen=True)
-class ModelConfig:
-    """What all subnets of a space have in common; names and meanings as in timm's `VisionTransformer`.
-
-    Attributes:
-        img_size: height and width of the image in pixels.
-        patch_size: side of a patch in pixels; divides both sides of the image.
-        in_chans: channels of the image.
-        num_classes: outputs of the head.
-        global_pool: 'avg', the mean of the patch tokens (the published choice), or 'token', the class token.
-            The class token stays in the sequence in both.
-        relative_position: 2-D relative position on keys and values in every layer.
-        max_relative_position: offsets beyond it, in patches, share the table row of the farthest.
-        absolute_position: a learned position embedding added to the tokens.
-    """
-
-    img_size: tuple[int, int] = (224, 224)
-    patch_size: int = 16
-    in_chans: int = 3
-    num_classes: int = 1000
-    global_pool: str = "avg"
-    relative_position: bool = True
-    max_relative_position: int = 14
-    absolute_position: bool = True
-
-    @property
-    def grid_size(self) -> tuple[int, int]:
-        """Patches per column and per row."""
-        return self.img_size[0] // self.patch_size, self.img_size[1] // self.patch_size
-
-    @property
-    def num_patches(self) -> int:
-        """Patches of an image; the sequence is one longer, by the class token."""
-        return self.grid_size[0] * self.grid_size[1]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As plain values, for JSON and YAML."""
-        return asdict(self) | {"img_size": list(self.img_size)}
-
-    @classmethod
-    def from_dict(cls, content: Mapping[str, Any], source: str = "model") -> ModelConfig:
-        """Read and check; keys that are left out have the published values.
-
-        Raises:
-            ConfigError: an unknown key, a value of a wrong kind, an image that patches do not tile.
-        """
-        known = {entry.name for entry in fields(cls)}
-        values = dict(content)
-        if unknown := [str(key) for key in values if key not in known]:
-            raise ConfigError(f"{source}: unknown key '{unknown[0]}'; known are {', '.join(sorted(known))}.")
-        size = values.get("img_size", 224)
-        sides = list(size) if isinstance(size, (list, tuple)) else [size, size]
-        if len(sides) != 2:
-            raise ConfigError(
-                f"{source}: img_size is {shown(repr(size))}; it should be one side or [height, width]."
-            )
-        values["img_size"] = sides
-        for key in ("img_size", "patch_size", "in_chans", "num_classes", "max_relative_position"):
-            numbers = values.get(key, 1) if key == "img_size" else [values.get(key, 1)]
-            if not all(is_integer(number) and number >= 1 for number in numbers):
-                raise ConfigError(
-                    f"{source}: {key} is {shown(repr(content[key]))}; it should be a whole number above 0."
-                )
-            if key in values:
-                values[key] = tuple(map(int, numbers)) if key == "img_size" else int(values[key])
-        for key in ("relative_position", "absolute_position"):
-            if not isinstance(values.get(key, True), bool):
-                raise ConfigError(
-                    f"{source}: {key} is {shown(repr(values[key]))}; it should be true or false."
-                )
-        if values.get("global_pool", "avg") not in POOLS:
-            raise ConfigError(
-                f"{source}: global_pool is {shown(repr(values['global_pool']))}; it should be one of "
-                f"{', '.join(POOLS)}."
-            )
-        model = cls(**values)
-        if any(side % model.patch_size for side in model.img_size):
-            raise ConfigError(
-                f"{source}: patch_size {model.patch_size} does not divide img_size {list(model.img_size)}."
-            )
-        return model
 
 
 @dataclass(frozen=True)
@@ -222,7 +138,7 @@ class SearchSpace:
         """What differs from another space, one phrase each; names and named architectures do not count."""
         mine, theirs = (
             {f"choices.{key}": list(getattr(space, key)) for key in KEYS}
-            | {f"model.{key}": value for key, value in space.model.to_dict().items()}
+            | {f"model.{key}": value for key, value in asdict(space.model).items()}
             for space in (self, other)
         )
         return [

@@ -9,7 +9,7 @@ PACKAGE = Path(__file__).parents[1] / "nni_autoformer"
 
 ROOMS = (
     ("errors", "files", "randomness", "lazy", "devices", "config", "bars"),
-    ("architecture", "space", "published_yaml", "complexity", "memory", "costs")
+    ("architecture", "model_config", "space", "published_yaml", "complexity", "memory", "costs")
     + ("latency_values", "latency_file", "latency_table", "deployment"),
     ("nn",),
     ("model",),

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..model import AutoFormer, build_supernet
+from ..model_config import NORMS
 from ..nn.subnet import Subnet
 from ..space import ModelConfig, SearchSpace
 from .beside import place_beside, write_beside
@@ -73,7 +74,15 @@ def _require_exact(checkpoint: Checkpoint, layout: str) -> None:
             f"{checkpoint.path}: a supernet of NNI's hub cannot be converted exactly: its subnets below the "
             "largest head count have other biases of queries, keys and values."
         )
-    height, width = checkpoint.header.space.model.grid_size
+    model = checkpoint.header.space.model
+    if layout in ("published", "hub") and (norms := [key for key in NORMS if key in model.to_dict()]):
+        owner = "NNI's hub" if layout == "hub" else "the published code"
+        told = f"{norms[0]} {getattr(model, norms[0])}"
+        raise ConfigError(
+            f"{checkpoint.path}: --to {layout}: the network has {told}, and {owner} has no place for other "
+            "norms than the published ones."
+        )
+    height, width = model.grid_size
     if layout in ("published", "hub") and height != width:
         owner = "NNI's hub" if layout == "hub" else "the published code"
         raise ConfigError(

@@ -51,8 +51,10 @@ def _shapes(
     }
     for i, (heads, hidden) in enumerate(layers):
         shapes |= {f"blocks.{i}.{key}": shape for key, shape in _block(embed_dim, heads, hidden, model)}
+    if model.pre_norm:
+        shapes |= _norm("norm_pre", embed_dim)
     return shapes | {
-        **_norm("norm", embed_dim),
+        **_norm("fc_norm" if model.fc_norm else "norm", embed_dim),
         "head.weight": (model.num_classes, embed_dim),
         "head.bias": (model.num_classes,),
     }

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from ..architecture import Architecture
-from ..nn.layers import Head, PatchEmbed, Tokens, pool
+from ..nn.layers import Head, PatchEmbed, Tokens, outer_norms, pool
 from ..nn.relative_position import TokenGrid
 from ..nn.subnet import Subnet
 from ..space import ModelConfig, SearchSpace
@@ -56,10 +56,11 @@ class Stem(nn.Module):
         super().__init__()
         self.patch_embed = PatchEmbed(embed_dim, model.patch_size, model.in_chans)
         self.tokens = Tokens(embed_dim, model.num_patches, model.absolute_position)
+        self.norm_pre, _, _ = outer_norms(model, embed_dim)
 
     def forward(self, images: Tensor) -> Tensor:
         """(batch, in_chans, height, width) to (batch, 1 + patches, embed_dim)."""
-        return self.tokens(self.patch_embed(images))
+        return self.norm_pre(self.tokens(self.patch_embed(images)))
 
 
 class Top(nn.Module):
@@ -68,12 +69,12 @@ class Top(nn.Module):
     def __init__(self, embed_dim: int, model: ModelConfig) -> None:
         super().__init__()
         self.global_pool = model.global_pool
-        self.norm = nn.LayerNorm(embed_dim)
+        _, self.norm, self.fc_norm = outer_norms(model, embed_dim)
         self.head = Head(embed_dim, model.num_classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(batch, 1 + patches, embed_dim) to (batch, num_classes)."""
-        return self.head(pool(self.norm(x), self.global_pool))
+        return self.head(self.fc_norm(pool(self.norm(x), self.global_pool)))
 
 
 class Weights:

@@ -242,7 +242,7 @@ class TensorBlock:
 class BlockLayers(NamedTuple):
     """What a block is made of: each builds a layer from its sizes."""
 
-    norm: Callable[[Any], nn.Module]
+    norm: Callable[..., nn.Module]
     attention: Callable[..., nn.Module]
     mlp: Callable[[Any, Any], nn.Module]
 
@@ -258,6 +258,7 @@ def build_block(
     token_grid: TokenGrid | None,
     drop_path: float = 0.0,
     layers: BlockLayers = PLAIN,
+    norm_eps: float = 1e-5,
 ) -> Block:
     """A block from its sizes.
 
@@ -266,11 +267,12 @@ def build_block(
         max_relative_position, token_grid: grid of the patches, see `Attention`.
         drop_path: probability that a branch is left out while training.
         layers: what the block is made of.
+        norm_eps: epsilon of the layer norms.
     """
     return Block(
-        layers.norm(embed_dim),
+        layers.norm(embed_dim, eps=norm_eps),
         layers.attention(embed_dim, num_heads, max_relative_position, token_grid),
-        layers.norm(embed_dim),
+        layers.norm(embed_dim, eps=norm_eps),
         layers.mlp(embed_dim, hidden_features),
         drop_path,
     )
@@ -282,6 +284,7 @@ def build_blocks(
     token_grid: TokenGrid | None,
     drop_path_rate: float = 0.0,
     supernet_depth: int | None = None,
+    norm_eps: float = 1e-5,
 ) -> nn.Sequential:
     """The plain blocks of an architecture.
 
@@ -291,12 +294,17 @@ def build_blocks(
         drop_path_rate: stochastic depth of the last layer of the supernet; earlier layers have less,
             linearly.
         supernet_depth: over how many layers the rate rises; None for the architecture's own.
+        norm_eps: epsilon of the layer norms.
     """
     rates = drop_path_rates(drop_path_rate, supernet_depth or architecture.depth)
     sizes = zip(architecture.num_heads, architecture.hidden_features, rates)
     return nn.Sequential(
         *(
-            build_block(architecture.embed_dim, heads, hidden, max_relative_position, token_grid, rate)
+            build_block(
+                architecture.embed_dim,
+                *(heads, hidden, max_relative_position, token_grid, rate),
+                norm_eps=norm_eps,
+            )
             for heads, hidden, rate in sizes
         )
     )

@@ -7,10 +7,15 @@ layer calls it with its own parameters, the supernet's layer in `entangled.py` w
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from ..model_config import ModelConfig
 
 torch.fx.wrap("patch_tokens")  # how a device does it is not a choice to trace
 
@@ -58,6 +63,24 @@ def pool(x: Tensor, global_pool: str) -> Tensor:
     ('token').
     """
     return x[:, 1:].mean(dim=1) if global_pool == "avg" else x[:, 0]
+
+
+def outer_norms(
+    model: ModelConfig, embed_dim: Any, norm: Callable[..., nn.Module] = nn.LayerNorm
+) -> tuple[nn.Module, nn.Module, nn.Module]:
+    """The norms outside of the blocks: before the first one, behind the last one, and behind the pooling; as
+    in timm's `VisionTransformer`, one that a network does without is `nn.Identity`.
+
+    Args:
+        model: says which there are.
+        embed_dim: channels of a token, or NNI's choice of them.
+        norm: makes a norm.
+    """
+
+    def there(wanted: bool) -> nn.Module:
+        return norm(embed_dim, eps=model.norm_eps) if wanted else nn.Identity()
+
+    return there(model.pre_norm), there(not model.fc_norm), there(model.fc_norm)
 
 
 def init_linear(layer: nn.Linear) -> nn.Linear:

@@ -136,9 +136,11 @@ def subnet(get: Get, architecture: Architecture, model: ModelConfig) -> dict[str
     parts: dict[str, dict[str, Tensor]] = {
         "patch_embed.": patch_embed(_below(get, "patch_embed."), embed_dim),
         "": tokens(get, embed_dim, model.absolute_position),
-        "norm.": layer_norm(_below(get, "norm."), embed_dim),
         "head.": head(_below(get, "head."), embed_dim),
     }
+    norms = {"norm_pre.": model.pre_norm, "norm.": not model.fc_norm, "fc_norm.": model.fc_norm}
+    for prefix in (prefix for prefix, there in norms.items() if there):
+        parts[prefix] = layer_norm(_below(get, prefix), embed_dim)
     for i, (heads, hidden) in enumerate(zip(architecture.num_heads, architecture.hidden_features)):
         block = f"blocks.{i}."
         for norm in ("norm1.", "norm2."):

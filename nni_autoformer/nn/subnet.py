@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from ..architecture import Architecture
 from ..space import ModelConfig
 from .block import build_blocks
-from .layers import Head, PatchEmbed, Tokens, add_tokens, drop_path_rates, pool
+from .layers import Head, PatchEmbed, Tokens, add_tokens, drop_path_rates, outer_norms, pool
 from .relative_position import TokenGrid, build_token_grid
 
 
@@ -18,8 +18,9 @@ class Subnet(nn.Module):
     """One architecture with weights of its own; needs neither the supernet nor NNI to load and run.
 
     Its state dict has the keys of timm's `VisionTransformer` (`patch_embed.proj`, `cls_token`, `pos_embed`,
-    `blocks.{i}.norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`, `mlp.fc2`, `norm`, `head`) and, per
-    block, four tables `attn.rel_pos_embed_{k,v}.embeddings_table_{v,h}`.
+    `blocks.{i}.norm1`, `attn.qkv`, `attn.proj`, `norm2`, `mlp.fc1`, `mlp.fc2`, `norm`, `head`; where the
+    network has them, `norm_pre` and `fc_norm`) and, per block, four tables
+    `attn.rel_pos_embed_{k,v}.embeddings_table_{v,h}`.
 
     Args:
         architecture: the sizes.
@@ -49,9 +50,9 @@ class Subnet(nn.Module):
         self.cls_token, self.pos_embed = tokens.cls_token, tokens.pos_embed
         grid = token_grid or _grid(model)
         self.blocks = build_blocks(
-            architecture, model.max_relative_position, grid, drop_path_rate, supernet_depth
+            architecture, model.max_relative_position, grid, drop_path_rate, supernet_depth, model.norm_eps
         )
-        self.norm = nn.LayerNorm(embed_dim)
+        self.norm_pre, self.norm, self.fc_norm = outer_norms(model, embed_dim)
         self.head = Head(embed_dim, model.num_classes)
 
     @classmethod
@@ -90,11 +91,11 @@ class Subnet(nn.Module):
     def forward_features(self, images: Tensor) -> Tensor:
         """(batch, in_chans, height, width) to normalised tokens (batch, 1 + patches, embed_dim)."""
         tokens = add_tokens(self.patch_embed(images), self.cls_token, self.pos_embed)
-        return self.norm(self.blocks(tokens))
+        return self.norm(self.blocks(self.norm_pre(tokens)))
 
     def forward_head(self, x: Tensor) -> Tensor:
         """Tokens to logits (batch, num_classes)."""
-        return self.head(pool(x, self.global_pool))
+        return self.head(self.fc_norm(pool(x, self.global_pool)))
 
     def forward(self, images: Tensor) -> Tensor:
         """Images (batch, in_chans, height, width) to logits (batch, num_classes)."""

@@ -16,7 +16,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 
 from ..architecture import Architecture
 from ..model import AutoFormer
@@ -127,9 +127,10 @@ class Slices:
         proj, tokens = patch_embed.sliced(embed_dim), largest.sliced(embed_dim)
         weight, bias = proj["proj.weight"], proj["proj.bias"]
         cls_token, pos_embed = tokens["cls_token"], tokens.get("pos_embed")
+        norm = self._norm("norm_pre", embed_dim)
 
         def embed(images: Tensor) -> Tensor:
-            return add_tokens(patch_tokens(images, weight, bias), cls_token, pos_embed)
+            return norm(add_tokens(patch_tokens(images, weight, bias), cls_token, pos_embed))
 
         return embed
 
@@ -154,10 +155,16 @@ class Slices:
 
     def classifier(self, embed_dim: int) -> LinearMap:
         """From the last layer's tokens to logits."""
-        norm = layer_norm(self.supernet.norm.sliced(embed_dim), self.supernet.norm.eps)
+        norm, behind = self._norm("norm", embed_dim), self._norm("fc_norm", embed_dim)
         classify = linear(self.supernet.head.sliced(embed_dim))
         way = self.supernet.space.model.global_pool
-        return lambda x: classify(pool(norm(x), way))
+        return lambda x: classify(behind(pool(norm(x), way)))
+
+    def _norm(self, name: str, embed_dim: int) -> LinearMap:
+        largest = getattr(self.supernet, name)
+        if isinstance(largest, nn.Identity):
+            return largest
+        return layer_norm(largest.sliced(embed_dim), largest.eps)
 
 
 class _Block(TensorBlock):
