@@ -1,6 +1,7 @@
 """What matters least is found, and the network that is measured is left as it was."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
@@ -13,16 +14,21 @@ from nni_autoformer.training.importance import IMPORTANCE, measure
 
 SIZES = Architecture(16, (3, 2), (1.5, 1.0))
 MODEL = ModelConfig(img_size=(8, 8), patch_size=4, in_chans=1, num_classes=4, max_relative_position=2)
+NORMS = replace(MODEL, pre_norm=True, fc_norm=True, relative_position=False)
 LABELLED = (True, False)
+
+
+def a_network(model=MODEL):
+    """In training mode, with stochastic depth that a measurement must not meet."""
+    network = Subnet(SIZES, model, drop_path_rate=0.5).double().train()
+    for parameter in network.parameters():
+        torch.nn.init.normal_(parameter, std=0.3)
+    return network
 
 
 @pytest.fixture
 def network():
-    """In training mode, with stochastic depth that a measurement must not meet."""
-    network = Subnet(SIZES, MODEL, drop_path_rate=0.5).double().train()
-    for parameter in network.parameters():
-        torch.nn.init.normal_(parameter, std=0.3)
-    return network
+    return a_network()
 
 
 def batches(labelled=True, count=24, size=8):
@@ -53,10 +59,12 @@ def faint(network, factor=1e-4):
         norm.bias[channel] *= factor
 
 
+@pytest.mark.parametrize("model", [MODEL, NORMS], ids=["plain", "other norms"])
 @pytest.mark.parametrize(
     ("method", "labelled"), [("taylor", True), ("taylor", False), ("magnitude", True)], ids=str
 )
-def test_what_hardly_matters_comes_last(network, method, labelled):
+def test_what_hardly_matters_comes_last(model, method, labelled):
+    network = a_network(model)
     faint(network)
     order = measure(network, batches(labelled), method).order
     assert order.num_heads[0][-1] == 1
