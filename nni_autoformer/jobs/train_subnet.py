@@ -269,7 +269,7 @@ def _train(run: SubnetRun, output: str | Path, way: Way) -> TrainedSubnet:
         reads = training_reads(run.splits, job, selection) | files_read(
             checkpoint=run.config.get("checkpoint")
         )
-        folder = RunFolder(place, run.task, config, reads, inputs)
+        folder = RunFolder(place, run.task, config, reads, inputs, {"recipe": Recipe().to_dict()})
         fresh = run_once(folder, ranks, work, resume=way.resume, overwrite=way.overwrite)
     return TrainedSubnet(place, place / SUBNET_FILE, fresh)
 
