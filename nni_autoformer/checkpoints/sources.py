@@ -43,7 +43,7 @@ class Source:
     Attributes:
         word: what the user has called it.
         told: what it is, in words.
-        subnet: the network, in float32 and evaluation mode.
+        subnet: the network, in float64 and evaluation mode.
         run: what is known of its training.
         space: search space of a supernet; None for a single network.
         headless: it gives features and no logits; the head of `subnet` is zero.
@@ -140,7 +140,7 @@ def _source(word: str, told: str, network: nn.Module, file: Path | None = None) 
     run = RunFacts.from_dict({key: config[key] for key in facts if config.get(key) is not None}, word)
     if len(run.mean or ()) not in (0, 1, subnet.model.in_chans):
         run = replace(run, mean=None, std=None)
-    return Source(word, told, subnet.float(), run, None, headless, differences, file)
+    return Source(word, told, subnet, run, None, headless, differences, file)
 
 
 # By a file
@@ -158,8 +158,8 @@ def _of_file(word: str, path: Path, space: SearchSpace | None, use_ema: bool) ->
     header = checkpoint.header
     if header.of_supernet:
         subnet = checkpoint.subnet(header.space.largest)
-        return Source(word, f"a {header.kind}", subnet, header.run, header.space, file=path)
-    return Source(word, f"a {header.kind}", checkpoint.subnet(), header.run, file=path)
+        return Source(word, f"the {header.kind}", subnet.double(), header.run, header.space, file=path)
+    return Source(word, f"the {header.kind}", checkpoint.subnet().double(), header.run, file=path)
 
 
 def _is_ours(weights: Weights) -> bool:
@@ -173,7 +173,8 @@ def _unsaid(path: Path, tensors: Mapping[str, Tensor], space: SearchSpace | None
     pool = "avg" if "fc_norm.weight" in tensors else "token" if space is None else space.model.global_pool
     what = "the mean of the patches" if pool == "avg" else "the class token"
     parts = [f"heads have {HEAD_DIM} channels", f"norms have eps {EPS:g}", f"{what} is pooled"]
-    parts.append("images are normalised as ImageNet's")
+    if tensors["patch_embed.proj.weight"].shape[1] == len(IMAGENET.mean or ()):
+        parts.append("images are normalised as ImageNet's")
     _logger.warning(
         f"{path}: the file does not say all of its network. Assumed: {'; '.join(parts)}. NAME=FILE says "
         "which model of timm it is."

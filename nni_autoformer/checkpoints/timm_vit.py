@@ -1,14 +1,12 @@
 """timm's plain vision transformers as subnets: what is exactly one, and what is not.
 
-A plain ViT or DeiT is a `Subnet` without relative position whose heads have 64 channels. Three things are
-folded into it, exactly: a layer scale goes into the projection before it; the bias of values goes into that
-of the attention's projection, because the weights of one query add up to one; the bias of keys is left out,
-because it adds the same to all scores of a query, which softmax does not see. So a subnet with at least half
-of the heads has no biases but its own, though the published layout cuts one bias into three.
+A plain ViT or DeiT is a `Subnet` without relative position whose heads have 64 channels. A layer scale is
+folded into the projection before it, which is exact.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator
 from typing import Any
 
@@ -68,21 +66,23 @@ def require_same(network: nn.Module, subnet: Subnet, whose: str) -> tuple[float,
         whose: what the network is, for the error message.
 
     Returns:
-        The largest difference in float32 and in float64.
+        The largest difference in float32 and in float64; both networks are left in float64.
 
     Raises:
         ConfigError: one is above `SINGLE` or `DOUBLE`, or is NaN.
     """
     found = []
-    for dtype, most in ((torch.float64, DOUBLE), (torch.float32, SINGLE)):
-        difference = _difference(network.to(dtype), subnet.to(dtype), dtype)
+    for dtype, most in ((torch.float32, SINGLE), (torch.float64, DOUBLE)):
+        # a copy: what was rounded would stay so
+        ours = copy.deepcopy(subnet).to(dtype)
+        difference = _difference(network.to(dtype), ours, dtype)
         if not difference <= most:
             raise ConfigError(
                 f"{whose}: the largest subnet's logits differ by {difference:.2g} from the network's in "
                 f"{str(dtype).removeprefix('torch.')}; at most {most:g} is allowed, so nothing was done."
             )
         found.append(difference)
-    return found[1], found[0]
+    return found[0], found[1]
 
 
 @torch.no_grad()
@@ -233,9 +233,6 @@ def _block(part: dict[str, Tensor]) -> dict[str, Tensor]:
     """A block's tensors, with what is folded folded."""
     weight, scale = part["attn.proj.weight"], part.get("ls1.gamma")
     bias = part.get("attn.proj.bias", weight.new_zeros(len(weight)))
-    qkv_bias = part.get("attn.qkv.bias", weight.new_zeros(3 * weight.shape[1]))
-    query, _, value = qkv_bias.chunk(3)
-    bias = bias + weight @ value
     fc2, fc2_bias = part["mlp.fc2.weight"], part.get("mlp.fc2.bias", weight.new_zeros(len(weight)))
     if scale is not None:
         weight, bias = weight * scale[:, None], bias * scale
@@ -243,7 +240,7 @@ def _block(part: dict[str, Tensor]) -> dict[str, Tensor]:
     kept = {key: part[key] for key in part if key.startswith(("norm1.", "norm2."))}
     return kept | {
         "attn.qkv.weight": part["attn.qkv.weight"],
-        "attn.qkv.bias": torch.cat((query, torch.zeros_like(query), torch.zeros_like(value))),
+        "attn.qkv.bias": part.get("attn.qkv.bias", weight.new_zeros(3 * weight.shape[1])),
         "attn.proj.weight": weight,
         "attn.proj.bias": bias,
         "mlp.fc1.weight": part["mlp.fc1.weight"],

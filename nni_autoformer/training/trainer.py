@@ -93,6 +93,11 @@ class Training:
                 )
 
     @property
+    def begins(self) -> bool:
+        """Whether the training starts, and does not go on from a state."""
+        return self._state is None
+
+    @property
     def fit_kwargs(self) -> dict[str, Any]:
         """What Lightning's `fit` is told besides network and images."""
         return {"ckpt_path": self._state, "weights_only": True} if self._state else {}
@@ -191,12 +196,13 @@ class Training:
         return self.output if ranks.main else self.output / "ranks" / str(ranks.rank)
 
 
-def train_supernet(space: SearchSpace, training: Training) -> AutoFormer:
+def train_supernet(space: SearchSpace, training: Training, initial: Subnet | None = None) -> AutoFormer:
     """Train a supernet with NNI's one-shot experiment; it is saved after every epoch.
 
     Args:
         space: the search space; its number of classes is the data's.
         training: everything else; the weights go to `supernet.safetensors` in its folder.
+        initial: the largest subnet with the weights that the supernet starts from; None for new ones.
     """
     recipe, run = training.recipe, training.run
     module = ImageClassification(
@@ -216,6 +222,7 @@ def train_supernet(space: SearchSpace, training: Training) -> AutoFormer:
         sampling_of=lambda space: sampling_rule(
             recipe.sampling, space, recipe.seed, recipe.sandwich_random, widen_steps
         ),
+        initial=initial,
     )
     run_experiment(AutoFormer(space, recipe.drop_path), evaluator, strategy, training.nni_folder)
     return strategy.supernet
