@@ -89,6 +89,13 @@ class AutoFormer(ModelSpace):
         """Parameters without weight decay besides biases and norms, as published."""
         return {"tokens.cls_token", "tokens.pos_embed"}
 
+    def group_matcher(self, coarse: bool = False) -> dict[str, object]:
+        """The layers for timm's layer-wise learning rates: as those of its `VisionTransformer`."""
+        return {
+            "stem": r"^(?:patch_embed|tokens|norm_pre)\.",
+            "blocks": [(r"^blocks\.blocks\.(\d+)", None), (r"^norm\.", (99999,))],
+        }
+
     # As a supernet
 
     def set_architecture(self, architecture: Architecture) -> None:

@@ -106,6 +106,28 @@ class SearchSpace:
         except ConfigError as error:
             raise ConfigError(f"{source}: {error}") from None
 
+    @classmethod
+    def around(cls, architecture: Architecture, model: ModelConfig, name: str) -> SearchSpace:
+        """A space whose largest subnet has a network's sizes; of these the others have half or more, and
+        three quarters of the layers.
+
+        Args:
+            architecture: sizes of the network; where its layers differ, the largest of them count.
+            model: the network around them.
+            name: name of the space.
+        """
+        widest, longest, most = architecture.embed_dim, architecture.depth, max(architecture.num_heads)
+        ratio = max(architecture.mlp_ratio)
+        step = 8 if widest % 8 == 0 else 1
+        return cls(
+            name,
+            tuple(sorted({max(1, widest * share // (8 * step) * step) for share in range(4, 8)} | {widest})),
+            tuple(range(max(1, longest - max(1, longest // 4)), longest + 1)),
+            tuple(range((most + 1) // 2, most + 1)),
+            tuple(sorted({round(ratio * share / 8, 4) for share in range(4, 8)} | {ratio})),
+            model,
+        )
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON and YAML; `from_dict` gives an equal space back."""
         return {

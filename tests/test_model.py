@@ -10,6 +10,7 @@ from nni.nas.space import model_context
 
 from nni_autoformer import AutoFormer, ConfigError, SearchSpace, Subnet, build_supernet
 from nni_autoformer.architecture import Architecture
+from nni_autoformer.model import _subnet_key
 from nni_autoformer.space import ModelConfig
 
 VARIANTS = {
@@ -213,3 +214,23 @@ def test_wrong_uses_are_refused():
         supernet.extract(foreign)
     with pytest.raises(RuntimeError, match="not yet a supernet"):
         AutoFormer(space).set_architecture(space.smallest)
+
+
+@pytest.mark.parametrize("norms", [{}, {"pre_norm": True, "fc_norm": True}])
+def test_layer_wise_rates_are_those_of_the_largest_subnet_in_timm(norms):
+    from timm.models import group_parameters
+    from timm.models.vision_transformer import VisionTransformer
+    from timm.optim import param_groups_layer_decay
+
+    space = SearchSpace("three", (64,), (2, 3), (1,), (1.0,), ModelConfig(img_size=(32, 32), **norms))
+    supernet = build_supernet(space)
+    names = {id(parameter): _subnet_key(name) for name, parameter in supernet.named_parameters()}
+    groups = param_groups_layer_decay(supernet, 0.05, supernet.no_weight_decay(), layer_decay=0.5)
+    rates = {names[id(entry)]: group["lr_scale"] for group in groups for entry in group["params"]}
+    plain = supernet.extract(space.largest)
+    layers = group_parameters(plain, VisionTransformer.group_matcher(plain), reverse=True)
+    expected = {name: 0.5 ** (4 - layer) for name, layer in layers.items()}
+    if norms:  # where older versions of timm had it with the last block
+        expected |= {"norm_pre.weight": 0.5**4, "norm_pre.bias": 0.5**4}
+    assert rates == expected and len(set(rates.values())) == 5
+    assert rates["head.weight"] == 1.0 and rates["blocks.2.mlp.fc1.weight"] == 0.5

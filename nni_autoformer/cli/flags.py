@@ -168,9 +168,9 @@ def deployment_of(arguments: argparse.Namespace) -> dict[str, Any]:
     }
 
 
-def add_space(parser: argparse.ArgumentParser) -> None:
+def add_space(parser: argparse.ArgumentParser, required: bool = True) -> None:
     """Which search space."""
-    parser.add_argument("--space", required=True, help="name of a packaged search space, or a YAML file")
+    parser.add_argument("--space", required=required, help="name of a packaged search space, or a YAML file")
 
 
 def add_checkpoint(parser: argparse.ArgumentParser, what: str = "a supernet or a subnet") -> None:

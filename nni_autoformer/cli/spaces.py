@@ -4,14 +4,19 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
+from pathlib import Path
 from typing import Any
 
 import yaml
 
 from ..costs import told_costs
+from ..errors import ConfigError
 from ..report.summary import table
 from ..space import SearchSpace
 from . import flags
+
+_logger = logging.getLogger("nni_autoformer")
 
 FORMATS = ("table", "yaml", "nnictl", "nas")
 
@@ -20,7 +25,29 @@ def add_parser(commands: Any) -> None:
     """Add the command's flags."""
     parser = commands.add_parser("space", help="show a search space", description=__doc__)
     parser.set_defaults(run=run)
-    flags.add_space(parser)
+    flags.add_space(parser, required=False)
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="SOURCE",
+        help="make a space whose largest subnet is a trained network: a name of timm's, or as for "
+        "nni-autoformer train --from",
+    )
+    parser.add_argument(
+        "--img-size",
+        type=int,
+        nargs="+",
+        metavar="PIXELS",
+        help="with --from: side, or height and width, of the images (default: the network's)",
+    )
+    parser.add_argument(
+        "--relative-position",
+        action="store_true",
+        help="with --from: the subnets have a relative position too, which is zero at first",
+    )
+    parser.add_argument(
+        "--output", type=Path, metavar="FILE", help="write the space there as YAML, to be edited and trained"
+    )
     parser.add_argument(
         "--format",
         choices=FORMATS,
@@ -32,7 +59,15 @@ def add_parser(commands: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
-    space = SearchSpace.load(arguments.space)
+    if arguments.output is not None:
+        from ..checkpoints.writing import require_new, whole_file
+
+        require_new(arguments.output)
+    space = _space(arguments)
+    if arguments.output is not None:
+        with whole_file(arguments.output) as temporary:
+            space.to_yaml(temporary)
+        _logger.info(f"The space is in {arguments.output}.")
     if arguments.format == "yaml":
         print(yaml.safe_dump(space.to_dict(), sort_keys=False, default_flow_style=None), end="")
     elif arguments.format == "nnictl":
@@ -41,6 +76,22 @@ def run(arguments: argparse.Namespace) -> None:
         print(json.dumps(_nas(space), indent=2))
     else:
         print(table(_rows(space)), end="")
+
+
+def _space(arguments: argparse.Namespace) -> SearchSpace:
+    if (arguments.space is None) == (arguments.start_from is None):
+        raise ConfigError("give either --space, a search space, or --from, a network to make one of.")
+    if arguments.space is not None:
+        for name, given in (
+            ("img-size", arguments.img_size is not None),
+            ("relative-position", arguments.relative_position),
+        ):
+            if given:
+                raise ConfigError(f"--{name} is for a space that is made with --from.")
+        return SearchSpace.load(arguments.space)
+    from ..jobs.started_from import space_of
+
+    return space_of(arguments.start_from, arguments.img_size, arguments.relative_position)
 
 
 def _nas(space: SearchSpace) -> dict[str, list[float]]:

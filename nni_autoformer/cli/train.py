@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..checkpoints.metrics import AVERAGED, VALIDATED, accuracies
 from ..data.data_set import DataSet, Loading
+from ..jobs.started_from import IMPORTANCE_IMAGES, METHODS
 from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
 from . import flags
@@ -21,8 +22,8 @@ if TYPE_CHECKING:
     from ..jobs.train_supernet import Trained
 
 COMMON = (
-    "--data --dataset --selection --recipe --epochs --batch-size --lr --warmup-epochs --sampling "
-    "--precision --seed --workers --device --resume --overwrite --verbose --quiet"
+    "--from --importance --data --dataset --selection --recipe --epochs --batch-size --lr "
+    "--warmup-epochs --sampling --precision --seed --workers --device --resume --overwrite --verbose --quiet"
 )
 """The flags that --help shows; --help-all shows the others too."""
 
@@ -32,7 +33,8 @@ def add_parser(commands: Any) -> None:
     parser = commands.add_parser("train", help="train a supernet", description=__doc__)
     parser.set_defaults(run=run)
     parser.common = COMMON.split()
-    flags.add_space(parser)
+    flags.add_space(parser, required=False)
+    add_start(parser)
     flags.add_settings(parser, DataSet)
     flags.add_settings(parser, Loading)
     parser.add_argument(
@@ -47,6 +49,31 @@ def add_parser(commands: Any) -> None:
     flags.add_settings(parser, Upkeep)
 
 
+def add_start(parser: argparse.ArgumentParser) -> None:
+    """Which trained network the supernet starts from, and in which order."""
+    parser.add_argument(
+        "--from",
+        dest="start_from",
+        metavar="SOURCE",
+        help="start from a trained network, which the largest subnet then equals: a supernet, a subnet or a "
+        "ViT of timm in a file, timm:NAME, NAME=FILE, or local-dir:FOLDER",
+    )
+    parser.add_argument(
+        "--importance",
+        choices=METHODS,
+        help="by what its heads, neurons and channels are ordered, the least important cut first (default: "
+        "taylor, and none for a supernet)",
+    )
+    parser.add_argument(
+        "--importance-images",
+        type=int,
+        default=IMPORTANCE_IMAGES,
+        metavar="N",
+        help=f"training images that importance is measured on (default {IMPORTANCE_IMAGES})",
+    )
+    flags.add_use_ema(parser)
+
+
 def run(arguments: argparse.Namespace) -> None:
     """Run the command."""
     from ..jobs import train
@@ -54,6 +81,10 @@ def run(arguments: argparse.Namespace) -> None:
     trained = train(
         arguments.space,
         flags.configured(DataSet, arguments),
+        start_from=arguments.start_from,
+        importance=arguments.importance,
+        importance_images=arguments.importance_images,
+        use_ema=arguments.use_ema,
         selection=arguments.selection,
         device=arguments.device,
         **training_of(arguments),

@@ -14,7 +14,7 @@ from ..experiment import current_trial
 from ..experiment.quiet import quieten_libraries
 from ..space import SearchSpace
 from ..training.ranks import Ranks
-from ..training.recipe import Recipe
+from ..training.recipe import ORIGINAL, Recipe
 from ..training.upkeep import Upkeep
 from .plans import training_plan
 from .run_folder import jsonable
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 
     from ..data import BadImages, DataSplits, ImageSource
     from ..nn.subnet import Subnet
+    from ..training.starting import Start
+    from ..training.teacher import Teacher
     from ..training.trainer import Training
 
 _logger = logging.getLogger("nni_autoformer")
@@ -51,6 +53,7 @@ class TrainJob:
         loading: how images are loaded, see `Training`.
         upkeep: how the run is looked after.
         ranks: this process among those of the run.
+        start: trained network that a supernet starts from, if there is one.
     """
 
     space: SearchSpace
@@ -64,6 +67,7 @@ class TrainJob:
     loading: Mapping[str, Any] = field(default_factory=dict)
     upkeep: Upkeep = Upkeep()
     ranks: Ranks = Ranks()
+    start: Start | None = None
 
     @classmethod
     def prepare(
@@ -85,7 +89,7 @@ class TrainJob:
             dataset: name of the data set, for the checkpoint's header.
             selection: training images to hold out, see `hold_out`.
             device: where to train.
-            more: loading, upkeep and ranks.
+            more: loading, upkeep, ranks and start.
 
         Raises:
             ConfigError: something that the user can put right.
@@ -94,7 +98,7 @@ class TrainJob:
         from ..training.loggers import require_loggers
         from ..training.teacher import require_teacher
 
-        require_teacher(recipe)
+        require_teacher(recipe, original=more.get("start") is not None)
         require_loggers(more.get("upkeep", Upkeep()).logger)
         classes = splits.train.classes
         if len(classes) < 2:
@@ -164,7 +168,34 @@ class TrainJob:
             ranks=self.ranks,
             selects=self.held_out is not None,
             trial=current_trial(),
+            original=self._original(),
         )
+
+    def _original(self) -> Teacher | None:
+        """The network that the supernet starts from as its teacher, where that is asked for and fits."""
+        if self.start is None or self.recipe.teacher != ORIGINAL:
+            return None
+        if not self.start.keeps_head:
+            self.ranks.tell(
+                f"--teacher {ORIGINAL}: the network answers for other classes than the data's and cannot teach: "
+                "the subnets learn from the labels, and in a sandwich from the largest one's answers."
+            )
+        return self.start.teacher(self.facts["mean"], self.facts["std"])
+
+    def _initial(self, training: Training) -> Subnet | None:
+        """What the supernet starts from, measured and checked; None for new weights, and on a resume."""
+        if self.start is None or not training.begins:
+            return None
+        from ..training.starting import write_report
+
+        mean, std = self.facts["mean"], self.facts["std"]
+        subnet, importance, notes = self.start.network(
+            self.training, self.transforms[1], mean, std, self.device
+        )
+        if self.ranks.main:
+            write_report(importance, training.output)
+        self.ranks.tell("\n".join(notes))
+        return subnet
 
     def run(self, output: Path, network: Subnet | None = None) -> None:
         """Train into a folder, or go on with the training whose state the folder holds.
@@ -183,7 +214,7 @@ class TrainJob:
             training = self.open(output)
             self.ranks.tell(training_plan(self))
             if network is None:
-                train_supernet(self.space, training)
+                train_supernet(self.space, training, self._initial(training))
             else:
                 train_network(network, training)
             _report_bad_images(self.loading.get("bad_images"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -15,6 +15,7 @@ from ..files import file_digest
 from ..training.ranks import Ranks
 
 if TYPE_CHECKING:
+    from ..checkpoints.run_facts import RunFacts
     from ..data import DataSplits, ImageSource
 
 _logger = logging.getLogger("nni_autoformer")
@@ -123,3 +124,19 @@ def open_splits(data: DataSet, in_chans: int, ranks: Ranks = Ranks(), test_only:
     if ranks.main:
         _logger.info(describe(splits))
     return splits
+
+
+def normalised_as(run: RunFacts, outputs: int, splits: DataSplits) -> DataSplits:
+    """The data, with its images normalised as a checkpoint's weights are used to, and classes that are
+    numbers in the order of its logits if it does not know their names.
+
+    Args:
+        run: what the checkpoint says of its training.
+        outputs: number of its logits.
+        splits: images of the data set.
+    """
+    from ..data import in_order_of
+
+    if run.classes is None and len(splits.train.classes) == outputs:
+        splits = replace(splits, train=in_order_of(splits.train, None), test=in_order_of(splits.test, None))
+    return splits if run.mean is None or run.std is None else replace(splits, mean=run.mean, std=run.std)

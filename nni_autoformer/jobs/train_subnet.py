@@ -20,7 +20,7 @@ from ..training.recipe import Recipe
 from ..training.upkeep import Upkeep
 from .evaluate import Which
 from .preparation import TrainJob, device_of
-from .reads import files_among, files_read, open_splits
+from .reads import files_among, files_read, normalised_as, open_splits
 from .run_folder import RunFolder, jsonable, place_of, run_once
 from .train_supernet import Trained, resolved_recipe, training_reads
 
@@ -198,7 +198,8 @@ def finetune(
     size = img_size_of(img_size, relative_position, header.space.model)
     around = one_point_space(chosen, replace(header.space.model, img_size=size))
     resolved = resolved_recipe(around, "finetune", data, recipe, changes)
-    splits = normalised_as(header, open_splits(data, around.model.in_chans, Ranks.current()))
+    splits = open_splits(data, around.model.in_chans, Ranks.current())
+    splits = normalised_as(header.run, header.space.model.num_classes, splits)
     way, depth = relative_position or "interpolate", supernet_depth_of(header)
 
     def start(job: TrainJob) -> tuple[Subnet, list[str]]:
@@ -269,7 +270,7 @@ def _train(run: SubnetRun, output: str | Path, way: Way) -> TrainedSubnet:
         reads = training_reads(run.splits, job, selection) | files_read(
             checkpoint=run.config.get("checkpoint")
         )
-        folder = RunFolder(place, run.task, config, reads, inputs)
+        folder = RunFolder(place, run.task, config, reads, inputs, {"recipe": Recipe().to_dict()})
         fresh = run_once(folder, ranks, work, resume=way.resume, overwrite=way.overwrite)
     return TrainedSubnet(place, place / SUBNET_FILE, fresh)
 
@@ -305,15 +306,3 @@ def img_size_of(
 def supernet_depth_of(header: Header) -> int:
     """Over how many layers stochastic depth rises: those of the supernet, which a subnet's file may know."""
     return header.run.supernet_depth or header.space.max_depth
-
-
-def normalised_as(header: Header, splits: DataSplits) -> DataSplits:
-    """The data, with its images normalised as the checkpoint's weights are used to, and classes that are
-    numbers in the order of its logits if it does not know their names.
-    """
-    from ..data import in_order_of
-
-    mean, std = header.run.mean, header.run.std
-    if header.run.classes is None and len(splits.train.classes) == header.space.model.num_classes:
-        splits = replace(splits, train=in_order_of(splits.train, None), test=in_order_of(splits.test, None))
-    return splits if mean is None or std is None else replace(splits, mean=mean, std=std)

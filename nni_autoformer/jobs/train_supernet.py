@@ -15,8 +15,9 @@ from ..training.ranks import Ranks
 from ..training.recipe import Recipe, recipe_values
 from ..training.upkeep import Upkeep
 from .preparation import SUPERNET_FILE, TrainJob, device_of
-from .reads import ImagesRead, Reads, files_among, files_read, open_splits
+from .reads import ImagesRead, Reads, files_among, files_read, normalised_as, open_splits
 from .run_folder import RunFolder, place_of, run_once
+from .started_from import IMPORTANCE_IMAGES, Asked
 
 if TYPE_CHECKING:
     from ..checkpoints import Header
@@ -67,10 +68,14 @@ class TrainedSupernet(Trained):
 
 
 def train(
-    space: SearchSpace | str | Path,
+    space: SearchSpace | str | Path | None,
     data: DataSet | str | Path,
     output: str | Path,
     *,
+    start_from: str | Path | None = None,
+    importance: str | None = None,
+    importance_images: int = IMPORTANCE_IMAGES,
+    use_ema: bool = False,
     recipe: Recipe | str | Path | None = None,
     selection: str | None = None,
     loading: Loading = Loading(),
@@ -86,9 +91,16 @@ def train(
     --output runs/c10 --epochs 30``.
 
     Args:
-        space: search space, the name of a packaged one, or a YAML file.
+        space: search space, the name of a packaged one, or a YAML file; None for that of the supernet which
+            the training starts from.
         data: images to train on; a path means a folder of images.
         output: folder of the run.
+        start_from: trained network that the space's largest subnet starts as: a file of a supernet, a subnet
+            or a ViT of timm, `timm:NAME`, `NAME=FILE`, or `local-dir:FOLDER`; None for new weights.
+        importance: how it is measured what matters least and is cut first: 'taylor', 'magnitude' or 'none';
+            None for 'taylor', or 'none' where the training starts from a supernet.
+        importance_images: on how many training images.
+        use_ema: take the moving average of the weights from a foreign file that holds plain ones, too.
         recipe: how to train: a recipe, the name of a packaged one, or a YAML file; None for the space's
             default.
         selection: training images to hold out for the search, 'N-per-class', a file, or 'none'; None for 100
@@ -105,13 +117,18 @@ def train(
         Terminated: the process was asked to end.
     """
     named = [space, recipe, selection]
-    space = SearchSpace.load(space)
     data, place = DataSet.of(data), place_of(output)
+    asked = Asked(start_from, importance, importance_images, use_ema)
+    source, space = asked.opened(space)
     resolved = resolved_recipe(space, "train", data, recipe, changes)
     ranks = Ranks.current()
     target = device_of(device, ranks)
     with ranks.connected(cuda=target.type == "cuda"):
         splits = ranks.agree(lambda: open_splits(data, space.model.in_chans, ranks), one_first=True)
+        start = None
+        if source is not None:
+            splits = normalised_as(source.run, source.subnet.model.num_classes, splits)
+            start = asked.start(source, space, splits, resolved.seed)
         job = ranks.agree(
             lambda: TrainJob.prepare(
                 space,
@@ -123,8 +140,11 @@ def train(
                 loading=loading.arguments(data.workers, len(splits.train)),
                 upkeep=upkeep,
                 ranks=ranks,
+                start=start,
             )
         )
+        if start is not None:
+            job.facts["inherited"] = start.facts
         config = {
             "dataset": data.dataset,
             "data": data.folder,
@@ -132,9 +152,11 @@ def train(
             "recipe": job.recipe.to_dict(),
             "space": job.space.to_dict(),
             "processes": ranks.world_size,
+            **asked.config(start),
         }
-        inputs = [*files_among(named), data.folder, job.recipe.teacher_checkpoint]
-        reads = training_reads(splits, job, selection)
+        read = None if source is None else source.file
+        inputs = [*files_among([*named, read]), data.folder, job.recipe.teacher_checkpoint]
+        reads = training_reads(splits, job, selection) | files_read(network=read)
         folder = RunFolder(place, "train", config, reads, inputs)
         fresh = run_once(folder, ranks, lambda: job.run(place), resume=resume, overwrite=overwrite)
     trained = TrainedSupernet(place, place / SUPERNET_FILE, fresh)

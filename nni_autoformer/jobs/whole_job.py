@@ -91,7 +91,8 @@ def demo(
     evolution, evaluation = Evolution(space, LIMITS, config), Evaluation(device=device)
     splits = open_splits(data, space.model.in_chans)
     job = TrainJob.prepare(space, recipe, splits, "digits", SELECTION, device_of(device, Ranks()))
-    folder, found = RunFolder(place, "demo", {"recipe": recipe.to_dict()}), []
+    folder = RunFolder(place, "demo", {"recipe": recipe.to_dict()}, defaults={"recipe": Recipe().to_dict()})
+    found: list[Demonstrated] = []
 
     def work() -> None:
         _logger.info(

@@ -58,7 +58,7 @@ def inherited_subnet(
     source = checkpoint.subnet(architecture)
     before = source.model
     tensors, model = resized(source.state_dict(), before, img_size, way)
-    notes = _told_size(before, model)
+    notes = told_size(before, model)
     head, told = fitted_head(source.head, checkpoint.header.run.classes, classes, recipe.seed)
     tensors |= {"head.weight": head[0], "head.bias": head[1]}
     subnet = Subnet.from_tensors(architecture, replace(model, num_classes=len(classes)), tensors)
@@ -79,11 +79,11 @@ def fitted_head(
         seed: random seed of a new head.
     """
     weight, bias, count = head.weight.detach(), head.bias.detach(), len(classes)
-    if trained is None and head.out_features == count:
+    if keeps_head(trained, head.out_features, classes) and trained is None:
         return (weight, bias), f"The head is kept: {count} classes, whose names the checkpoint does not know."
     if trained is not None and list(trained) == list(classes):
         return (weight, bias), f"The head is kept: the same {count} classes."
-    if trained is not None and set(classes) <= set(trained):
+    if trained is not None and keeps_head(trained, head.out_features, classes):
         rows = [list(trained).index(name) for name in classes]
         told = f"The head's rows of the data's {count} classes are kept, by name (of {len(trained)})."
         return (weight[rows], bias[rows]), told
@@ -94,7 +94,20 @@ def fitted_head(
     return (new.weight.detach(), new.bias.detach()), told
 
 
-def _told_size(before: ModelConfig, after: ModelConfig) -> list[str]:
+def keeps_head(trained: Sequence[str] | None, outputs: int, classes: Sequence[str]) -> bool:
+    """Whether the data's classes are among those that a head tells apart.
+
+    Args:
+        trained: names of the checkpoint's classes; None where it does not know them, and then their number
+            decides.
+        outputs: number of the head's logits.
+        classes: names of the data's classes.
+    """
+    return outputs == len(classes) if trained is None else set(classes) <= set(trained)
+
+
+def told_size(before: ModelConfig, after: ModelConfig) -> list[str]:
+    """What was done for another image size, in a sentence; none for the same size."""
     if before.img_size == after.img_size:
         return []
     height, width = after.img_size

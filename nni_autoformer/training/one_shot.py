@@ -12,6 +12,7 @@ from nni.nas.oneshot.pytorch.strategy import RandomOneShot
 from ..architecture import Architecture
 from ..experiment import fixes
 from ..model import AutoFormer, entangle
+from ..nn.subnet import Subnet
 from .supernet import SamplingOf, SupernetModule
 
 
@@ -28,6 +29,7 @@ class SupernetTraining(RandomOneShot):
         subnets: what to validate, by name; None for the space's own named subnets.
         sampling_of: makes the rule that says which subnets a step trains, as in `lambda space:
             Balanced(space, seed)`; None for the paper's, one at random.
+        initial: the largest subnet with the weights that the supernet starts from; None for new ones.
         kwargs: further arguments, as for `RandomOneShot`.
     """
 
@@ -36,6 +38,7 @@ class SupernetTraining(RandomOneShot):
         seed: int = 0,
         subnets: Mapping[str, Architecture] | None = None,
         sampling_of: SamplingOf | None = None,
+        initial: Subnet | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -43,10 +46,16 @@ class SupernetTraining(RandomOneShot):
         self.seed = seed
         self._subnets = subnets
         self._sampling_of = sampling_of
+        self._initial = initial
 
     def mutate_model(self, model: AutoFormer) -> AutoFormer:
-        """Turn the model space into a supernet, in place, with weights that the seed decides."""
-        return entangle(model, super().mutate_model, self.seed)
+        """Turn the model space into a supernet, in place, with the weights that it starts from, or new ones
+        that the seed decides.
+        """
+        supernet = entangle(model, super().mutate_model, self.seed)
+        if self._initial is not None:
+            supernet.implant(self._initial)
+        return supernet
 
     def configure_oneshot_module(self, training_module: LightningModule) -> SupernetModule:
         """The module that chooses the subnets around the recipe."""

@@ -70,6 +70,12 @@ of the side is too far to shift.
 
 SAMPLING = ("uniform", "sandwich", "balanced")
 
+ORIGINAL = "original"
+"""As a teacher: the network that a supernet starts from."""
+
+SHORTENED = ("warmup_epochs", "widen_epochs")
+"""Values in epochs, which fewer `epochs` shorten in proportion."""
+
 _BETAS = Check(lambda betas: all(0 <= beta < 1 for beta in betas), "two numbers from 0 to below 1")
 _MINMAX = Check(lambda pair: 0 < pair[0] <= pair[1] <= 1, "two ascending shares above 0, up to 1")
 _IMAGES, _MIXING, _TEACHER = "recipe: single images", "recipe: batches", "recipe: teacher"
@@ -113,11 +119,17 @@ class Recipe:
         SUPERNET,
     )
     sandwich_random: int = setting(2, "random subnets of a sandwich", NOT_NEGATIVE, SUPERNET)
+    widen_epochs: int = setting(
+        0,
+        "epochs until the whole space is trained: half of them the largest subnet alone, then also fewer "
+        "heads and lower MLP ratios, then everything (default 0: everything from the start)",
+        NOT_NEGATIVE,
+        SUPERNET,
+    )
     layer_decay: float | None = setting(
         None,
         "learning rate of a layer as a share of the next one's, up to the head's, which is the whole",
         Check(lambda share: 0 < share <= 1, "above 0, up to 1"),
-        NETWORK,
     )
     model_ema: bool = setting(False, "also keep an exponential moving average of the weights")
     model_ema_decay: float = setting(0.9998, "decay of the average, per step", SHARE)
@@ -188,7 +200,9 @@ class Recipe:
         0, "epoch from which on nothing is mixed (default 0: never)", NOT_NEGATIVE, _MIXING
     )
 
-    teacher: str | None = setting(None, "a timm model to learn from", group=_TEACHER)
+    teacher: str | None = setting(
+        None, f"a timm model to learn from, or '{ORIGINAL}': the network of train --from", group=_TEACHER
+    )
     teacher_checkpoint: str | None = setting(
         None, "its weights (default: timm's pretrained ones)", group=_TEACHER
     )
@@ -261,8 +275,8 @@ class Recipe:
                 f"'{unknown[0]}' is no value of a recipe; known are {', '.join(settings_of(cls))}."
             )
         before = {"epochs": cls.epochs, **cls._defaults(space, task), **values}
-        if "warmup_epochs" in values:
-            changes = {**_shorter_warmup(before, changes), **changes}
+        shortened = _shortened(before, changes)
+        changes = {**{name: shortened[name] for name in values if name in shortened}, **changes}
         return cls.for_space(space, task, **{**DATA_SETS.get(dataset or "", {}), **values, **changes})
 
     def __post_init__(self) -> None:
@@ -270,10 +284,14 @@ class Recipe:
         problems = {}
         if self.warmup >= self.epochs:
             problems["warmup_epochs"] = f"0 or more, and below --epochs {self.epochs}"
+        if self.widen_epochs >= self.epochs:
+            problems["widen_epochs"] = f"0 or more, and below --epochs {self.epochs}"
         if self.mixes and self.batch_size % 2:
             problems["batch_size"] = "even, because mixup and cutmix take pairs of images"
         if self.teacher is None and self.teacher_checkpoint is not None:
             problems["teacher"] = "a timm model, because --teacher-checkpoint is given"
+        if self.teacher == ORIGINAL and self.teacher_checkpoint is not None:
+            problems["teacher_checkpoint"] = f"left out, because --teacher {ORIGINAL} has its weights already"
         require_ranges(self, problems)
 
     @property
@@ -306,28 +324,27 @@ class Recipe:
         write_text(path, yaml.safe_dump(values, sort_keys=False, default_flow_style=None))
 
     def changed(self, **changes: Any) -> Recipe:
-        """With other values; fewer epochs shorten the warm-up in proportion, unless it is given.
+        """With other values; fewer epochs shorten the values of `SHORTENED` in proportion, unless they are
+        given.
 
         Raises:
             ConfigError: a value is out of its range.
         """
-        return replace(self, **{**_shorter_warmup(asdict(self), changes), **changes})
+        return replace(self, **{**_shortened(asdict(self), changes), **changes})
 
 
-def _shorter_warmup(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
-    """The warm-up that goes along with fewer epochs, by its name; nothing where it is given, or stays.
+def _shortened(before: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """The values of `SHORTENED` that go along with fewer epochs; without those that are given, or stay.
 
     Args:
         before: values of a recipe, which may be wrong yet.
         changes: values that take their place.
     """
-    values: tuple[Any, ...] = before.get("warmup_epochs"), before.get("epochs"), changes.get("epochs")
-    if "warmup_epochs" in changes or not all(type(value) is int for value in values):
+    epochs, fewer = before.get("epochs"), changes.get("epochs")
+    if type(epochs) is not int or type(fewer) is not int or fewer >= epochs:
         return {}  # values of another kind are an error later
-    warmup, epochs, fewer = values
-    if fewer >= epochs:
-        return {}
-    return {"warmup_epochs": warmup * fewer // epochs}
+    proportional = {name: before.get(name) for name in SHORTENED if name not in changes}
+    return {name: value * fewer // epochs for name, value in proportional.items() if type(value) is int}
 
 
 def recipe_values(name_or_path: str | Path) -> dict[str, Any]:

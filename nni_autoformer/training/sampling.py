@@ -10,7 +10,10 @@ import math
 import random
 from abc import ABC, abstractmethod
 from bisect import bisect
+from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from ..architecture import Architecture
 from ..complexity import params
@@ -65,7 +68,9 @@ class Sandwich(Sampling):
         self.count = count
 
     def architectures(self, step: int) -> tuple[Architecture, ...]:
-        """The largest, then the random ones, then the smallest."""
+        """The largest, then the random ones, then the smallest; in a space of one subnet that one alone."""
+        if self.space.size == 1:
+            return (self.space.largest,)
         rng = self._generator(step)
         between = [self.space.sample(rng) for _ in range(self.count)]
         return (self.space.largest, *between, self.space.smallest)
@@ -161,7 +166,41 @@ def _normalised(logs: list[float]) -> list[float]:
     return [math.exp(value - total) for value in logs]
 
 
-def sampling_rule(name: str, space: SearchSpace, seed: int = 0, count: int = 2) -> Sampling:
+class Widening(Sampling):
+    """A rule in a space that is widened while training (progressive shrinking, Cai et al. 2020,
+    arXiv:1908.09791): in the first half of `steps` the largest subnet alone, in the second also fewer heads
+    and lower MLP ratios, then the whole space.
+
+    A supernet that begins as a pretrained network then settles before the small subnets change the weights
+    that all share. What costs a subnet least comes first: heads and hidden neurons are a layer's own matter,
+    an embedding channel or a whole layer is missing everywhere behind it.
+
+    Args:
+        rule: makes the rule for a space.
+        space: the whole space.
+        steps: optimizer steps before the whole space is trained.
+        seed: random seed of the run.
+    """
+
+    def __init__(
+        self, rule: Callable[[SearchSpace], Sampling], space: SearchSpace, steps: int, seed: int = 0
+    ) -> None:
+        super().__init__(space, seed)
+        widest: dict[str, Any] = {"embed_dim": space.embed_dim[-1:], "depth": space.depth[-1:]}
+        largest = widest | {"num_heads": space.num_heads[-1:], "mlp_ratio": space.mlp_ratio[-1:]}
+        # named subnets need not be in a part of the space
+        parts = [replace(space, **sizes, architectures={}) for sizes in (largest, widest)]
+        self._rules = [rule(part) for part in (*parts, space)]
+        self._ends = (steps // 2, steps)
+
+    def architectures(self, step: int) -> tuple[Architecture, ...]:
+        """What the rule draws in the part of the space that the step trains."""
+        return self._rules[bisect(self._ends, step)].architectures(step)
+
+
+def sampling_rule(
+    name: str, space: SearchSpace, seed: int = 0, count: int = 2, widen_steps: int = 0
+) -> Sampling:
     """A rule by its name in a recipe.
 
     Args:
@@ -169,7 +208,10 @@ def sampling_rule(name: str, space: SearchSpace, seed: int = 0, count: int = 2) 
         space: search space that is drawn from.
         seed: random seed of the run.
         count: random subnets of a sandwich.
+        widen_steps: optimizer steps before the whole space is trained, see `Widening`.
     """
+    if widen_steps:
+        return Widening(lambda part: sampling_rule(name, part, seed, count), space, widen_steps, seed)
     if name == "sandwich":
         return Sandwich(space, seed, count)
     return {"uniform": Uniform, "balanced": Balanced}[name](space, seed)

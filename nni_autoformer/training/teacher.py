@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from ..space import ModelConfig
-from .recipe import Recipe
+from .recipe import ORIGINAL, Recipe
 
 TIMED_EVERY = 20
 """Steps between two measurements of the teacher's time; on a GPU each of them waits for the device."""
@@ -85,15 +85,24 @@ def _now(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def require_teacher(recipe: Recipe) -> None:
+def require_teacher(recipe: Recipe, original: bool = False) -> None:
     """Check what can be known of the recipe's teacher without making it.
 
+    Args:
+        recipe: names the teacher.
+        original: whether the training starts from a network, which can then be the teacher.
+
     Raises:
-        ConfigError: timm has no such model, or there is no such file.
+        ConfigError: timm has no such model, there is no such file, or there is no original.
     """
     name, path = recipe.teacher, recipe.teacher_checkpoint
-    if name is None:
+    if name is None or (original and name == ORIGINAL):
         return
+    if name == ORIGINAL:
+        raise ConfigError(
+            f"--teacher {ORIGINAL}: that is the network which a supernet starts from, so it needs train with "
+            "--from; else name a timm model, or give --teacher none."
+        )
     if not timm.is_model(name):
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
         more = f"; near are {', '.join(near)}" if near else ""

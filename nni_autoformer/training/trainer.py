@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -28,7 +29,7 @@ from .module import ImageClassification, PlainClassification
 from .one_shot import SupernetTraining
 from .progress import Progress
 from .ranks import Ranks
-from .recipe import PRECISIONS, Recipe
+from .recipe import ORIGINAL, PRECISIONS, Recipe
 from .reporting import ReportToNni
 from .sampling import sampling_rule
 from .saving import STATE_FILE, ResumePoint, Saving, Writer, resume_point
@@ -56,6 +57,8 @@ class Training:
         selects: the best epoch is kept; not where accuracies are reported on the test images.
         trial: the NNI trial that this training is, if it is one: the accuracies are its curve, and
             TensorBoard's files go where NNI looks for them.
+        original: teaches where the recipe's teacher is 'original': the network that a supernet starts from;
+            None where its answers do not fit the data.
     """
 
     recipe: Recipe
@@ -71,6 +74,7 @@ class Training:
     ranks: Ranks = Ranks()
     selects: bool = True
     trial: Trial | None = None
+    original: Teacher | None = None
 
     def __post_init__(self) -> None:
         state = self.output / STATE_FILE
@@ -87,6 +91,11 @@ class Training:
                     f"{state}: the training state is gone, and without it the run would begin anew and write "
                     f"over {name}.safetensors; put it back, or start anew with --overwrite."
                 )
+
+    @property
+    def begins(self) -> bool:
+        """Whether the training starts, and does not go on from a state."""
+        return self._state is None
 
     @property
     def fit_kwargs(self) -> dict[str, Any]:
@@ -128,6 +137,8 @@ class Training:
 
     def teacher(self, model: ModelConfig) -> Teacher | None:
         """The recipe's teacher, if it has one, see `open_teacher`."""
+        if self.recipe.teacher == ORIGINAL:
+            return self.original
         return open_teacher(self.recipe, model, self.run["mean"], self.run["std"])
 
     def trainer(self, name: str, write: Writer, plain: bool = False) -> Trainer:
@@ -185,27 +196,33 @@ class Training:
         return self.output if ranks.main else self.output / "ranks" / str(ranks.rank)
 
 
-def train_supernet(space: SearchSpace, training: Training) -> AutoFormer:
+def train_supernet(space: SearchSpace, training: Training, initial: Subnet | None = None) -> AutoFormer:
     """Train a supernet with NNI's one-shot experiment; it is saved after every epoch.
 
     Args:
         space: the search space; its number of classes is the data's.
         training: everything else; the weights go to `supernet.safetensors` in its folder.
+        initial: the largest subnet with the weights that the supernet starts from; None for new ones.
     """
     recipe, run = training.recipe, training.run
     module = ImageClassification(
         recipe, run["mean"], run["std"], space.model.num_classes, training.teacher(space.model)
     )
+    images = training.train_loader()
+    widen_steps = recipe.widen_epochs * math.ceil(len(images) / recipe.grad_accum_steps)
     evaluator = Lightning(
         module,
         training.trainer("supernet", save_supernet),
-        train_dataloaders=training.train_loader(),
+        train_dataloaders=images,
         val_dataloaders=training.validation_loader(),
         fit_kwargs=training.fit_kwargs,
     )
     strategy = SupernetTraining(
         seed=recipe.seed,
-        sampling_of=lambda space: sampling_rule(recipe.sampling, space, recipe.seed, recipe.sandwich_random),
+        sampling_of=lambda space: sampling_rule(
+            recipe.sampling, space, recipe.seed, recipe.sandwich_random, widen_steps
+        ),
+        initial=initial,
     )
     run_experiment(AutoFormer(space, recipe.drop_path), evaluator, strategy, training.nni_folder)
     return strategy.supernet

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 from pathlib import Path
 
 import pytest
@@ -350,6 +351,8 @@ def fails(capsys, monkeypatch):
             "--recipe {tmp}/supernet.yaml",
             "sampling is for the training of a supernet; finetune does without it",
         ),
+        ("--recipe elastic", "is for the training of a supernet; finetune does without it"),
+        ("--teacher original", "--teacher original: that is the network which a supernet starts from"),
         ("--workers -1", "--workers is -1"),
         ("--data {tmp}/nowhere", "there is no such folder"),
         ("--selection 500-per-class", "leaves nothing to train on"),
@@ -384,3 +387,12 @@ def test_a_checkpoint_of_another_subnet(toy, tuned, tmp_path, fails):
 
 def test_a_run_of_something_else_is_not_resumed(toy, tuned, tmp_path, fails):
     assert "holds a run of 'finetune', not of 'retrain'" in fails(retrain(toy, tuned, "--resume"))
+
+
+def test_a_run_from_before_a_value_of_the_recipe_is_still_that_run(toy, others, tuned, tmp_path):
+    shutil.copytree(tuned, tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["config"]["recipe"].pop("widen_epochs") == 0
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    more = "--img-size 16 --layer-decay 0.5 --model-ema --selection 5-per-class --lr 1e-3 --resume"
+    assert main(finetune(toy, tmp_path / "run", more, others)) == 0

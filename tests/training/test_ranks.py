@@ -161,7 +161,7 @@ def evaluated(toy, output):
 
 
 MIXED = "--batch-size 2 --grad-accum-steps 2 --mixup 0.8 --reprob 0.5 --model-ema"
-MIXED += " --sampling sandwich --sandwich-random 1"
+MIXED += " --sampling sandwich --sandwich-random 1 --widen-epochs 2 --layer-decay 0.8"
 
 
 @pytest.mark.slow
@@ -169,7 +169,9 @@ def test_a_killed_rank_is_started_again_and_two_machines_do_the_same(tmp_path, l
     """With mixing, a moving average and accumulated micro-batches; bit for bit."""
     flags = MIXED.split()
     _, notes = launch(tmp_path / "whole", flags, 2).end()
-    assert len(of_kind(notes[1], "step")) == 15
+    steps = of_kind(notes[1], "step")
+    assert steps == of_kind(notes[0], "step") and len(steps) == 15
+    assert [len(trained) for _, trained, _ in steps] == [1] * 5 + [3] * 10  # widened by the same steps
     _, notes = launch(tmp_path / "killed", flags, 2, "--max_restarts", "1", signal="1:9:self").end()
     assert 15 < len(of_kind(notes[1], "step")) < 30  # some steps twice
     whole = weights(tmp_path / "whole")

@@ -20,6 +20,15 @@ from nni_autoformer.training.recipe import Recipe
             {"epochs": 5, "warmup_epochs": 5},
             "--warmup-epochs is 5; it should be 0 or more, and below --epochs 5",
         ),
+        (
+            {"epochs": 5, "widen_epochs": 5},
+            "--widen-epochs is 5; it should be 0 or more, and below --epochs 5",
+        ),
+        ({"widen_epochs": -1}, "--widen-epochs is -1; it should be 0 or more"),
+        (
+            {"teacher": "original", "teacher_checkpoint": "x"},
+            "--teacher-checkpoint is x; it should be left out, because --teacher original has its weights",
+        ),
         ({"weight_decay": -0.1}, "--weight-decay is -0.1"),
         ({"opt_betas": (0.9, 1.0)}, "--opt-betas is"),
         ({"opt_eps": 0.0}, "--opt-eps is 0.0"),

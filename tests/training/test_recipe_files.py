@@ -37,7 +37,30 @@ def test_a_packaged_recipe_says_how_it_is_run_what_comes_out_and_what_it_costs(n
     head = [line for line in text.splitlines() if line.startswith("#")]
     assert any(f"--recipe {name} " in line for line in head)
     assert any("Expected" in line for line in head) and any("Cost" in line for line in head)
-    assert Recipe(**recipe_values(name)).epochs >= 40
+    assert Recipe(**recipe_values(name)).epochs >= 30
+
+
+def test_a_widening_that_is_not_given_is_shortened_with_the_epochs():
+    command = f"{TRAIN} cifar --recipe elastic"
+    for more, epochs in (("", 6), ("--epochs 15", 3), ("--epochs 60", 6), ("--epochs 4", 0)):
+        assert parsed(f"{command} {more}").widen_epochs == epochs
+    assert parsed(f"{command} --epochs 15 --widen-epochs 14").widen_epochs == 14
+    assert Recipe(**recipe_values("elastic")).changed(epochs=10).widen_epochs == 2
+    with pytest.raises(ConfigError, match=r"--widen-epochs is 15; it should be .*below --epochs 15"):
+        parsed(f"{command} --epochs 15 --widen-epochs 15")
+
+
+def test_the_elastic_recipe_goes_on_from_a_good_network_at_any_image_size():
+    small, large = (parsed(f"{TRAIN} {space} --recipe elastic") for space in ("cifar", "tiny"))
+    for recipe in (small, large):
+        assert (recipe.teacher, recipe.sampling, recipe.widen_epochs) == ("original", "sandwich", 6)
+        assert recipe.lr_base < Recipe().lr_base and recipe.layer_decay < 1 and recipe.sched_on_updates
+        assert (recipe.epochs, recipe.aug_repeats, recipe.reprob) == (30, 0, 0)
+    assert (small.aa, small.mixes, large.aa, large.mixup) == (None, False, Recipe().aa, 0.8)
+    assert Recipe(**recipe_values("elastic")) == large
+    for task in ("retrain", "finetune"):
+        with pytest.raises(ConfigError, match=r"elastic: .* is for the training of a supernet"):
+            Recipe.for_run(SearchSpace.load("tiny"), task, file="elastic")
 
 
 def test_flags_come_before_the_file_and_the_file_before_the_space(tmp_path):
@@ -58,6 +81,7 @@ def test_flags_come_before_the_file_and_the_file_before_the_space(tmp_path):
         ("--recipe small-data --epochs 30", 2),
         ("--recipe small-data --epochs 600", 20),
         ("--recipe small-data --epochs 30 --warmup-epochs 9", 9),
+        ("--recipe elastic --epochs 15", 1),
         ("--epochs 1", 0),
     ],
 )
@@ -128,7 +152,7 @@ def test_a_bad_file_names_file_and_key(tmp_path, text, words):
 
 
 def test_an_unknown_recipe_names_the_known_ones():
-    with pytest.raises(ConfigError, match=r"no packaged recipe of this name .there are finetune, "):
+    with pytest.raises(ConfigError, match=r"no packaged recipe of this name .there are elastic, finetune, "):
         recipe_values("papre")
 
 

@@ -10,6 +10,7 @@ from nni_autoformer import SearchSpace
 from nni_autoformer.complexity import params
 from nni_autoformer.costs import COSTS
 from nni_autoformer.randomness import generator
+from nni_autoformer.training.recipe import SAMPLING
 from nni_autoformer.training.sampling import Balanced, Sandwich, Uniform, sampling_rule
 
 SPACES = ("tiny", "cifar", "digits")
@@ -18,7 +19,8 @@ SPACES = ("tiny", "cifar", "digits")
 @pytest.fixture(scope="module")
 def rules():
     spaces = [SearchSpace.load(name) for name in SPACES]
-    return [sampling_rule(name, space, 3) for space in spaces for name in ("uniform", "sandwich", "balanced")]
+    plain = [sampling_rule(name, space, 3) for space in spaces for name in SAMPLING]
+    return [*plain, *(sampling_rule(name, spaces[-1], 3, widen_steps=10**9 // 2) for name in SAMPLING)]
 
 
 @settings(max_examples=50, deadline=None)
@@ -71,5 +73,22 @@ def test_balanced_still_varies_at_one_size():
 
 def test_a_space_of_one_subnet_can_be_drawn_from():
     space = SearchSpace("one", (16,), (2,), (1,), (2.0,))
-    for name in ("uniform", "balanced"):
+    for name in SAMPLING:  # a sandwich would train it four times
         assert sampling_rule(name, space).architectures(0) == (space.smallest,)
+
+
+@pytest.mark.parametrize("name", SAMPLING)
+@pytest.mark.parametrize("steps", [1, 12])
+def test_a_space_is_widened_from_its_largest_subnet(name, steps):
+    space = SearchSpace.load("tiny")
+    assert space.largest not in space.architectures.values()  # those do not stand in the way
+    rule, plain = sampling_rule(name, space, 5, widen_steps=steps), sampling_rule(name, space, 5)
+    assert all(rule.architectures(step) == (space.largest,) for step in range(steps // 2))
+    second = [entry for step in range(steps // 2, steps) for entry in rule.architectures(step)]
+    assert {(entry.embed_dim, entry.depth) for entry in second} == {(space.embed_dim[-1], space.max_depth)}
+    if steps > 1:
+        assert {count for entry in second for count in entry.num_heads} == set(space.num_heads)
+        assert {ratio for entry in second for ratio in entry.mlp_ratio} == set(space.mlp_ratio)
+    assert all(
+        rule.architectures(step) == plain.architectures(step) for step in (steps, steps + 1, 10 * steps)
+    )

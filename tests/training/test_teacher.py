@@ -1,4 +1,6 @@
-"""Learning from a timm model."""
+"""Learning from a timm model, or from the network that a supernet starts from."""
+
+from dataclasses import replace
 
 import pytest
 import timm
@@ -6,12 +8,14 @@ import torch
 import torch.nn.functional as F
 from safetensors.torch import load_file
 
-from nni_autoformer import ConfigError
+from nni_autoformer import ConfigError, SearchSpace, load_supernet
 from nni_autoformer.cli import main
-from nni_autoformer.data import normalise
+from nni_autoformer.data import normalise, open_data
+from nni_autoformer.jobs.preparation import TrainJob
 from nni_autoformer.space import ModelConfig
 from nni_autoformer.training.recipe import Recipe
-from nni_autoformer.training.teacher import distillation_loss, open_teacher
+from nni_autoformer.training.teacher import Teacher, distillation_loss, open_teacher, require_teacher
+from nni_autoformer.training.trainer import train_supernet
 
 MODEL = ModelConfig(img_size=(64, 64), num_classes=3)
 MEAN, STD = (0.4, 0.5, 0.6), (0.2, 0.3, 0.1)
@@ -67,6 +71,40 @@ def test_wrong_weights_are_sentences(tmp_path, checkpoint):
     (tmp_path / "noise.pth").write_bytes(bytes(range(256)))
     with pytest.raises(ConfigError, match=r"noise.pth: no weights of test_resnet"):
         open_teacher(recipe(tmp_path / "noise.pth"), MODEL, MEAN, STD)
+
+
+def test_an_original_teaches_only_where_there_is_one():
+    chosen = Recipe(teacher="original")
+    require_teacher(chosen, original=True)
+    with pytest.raises(ConfigError, match=r"--teacher original: .* so it needs train with --from"):
+        require_teacher(chosen)
+    with pytest.raises(ConfigError, match="timm has no model of this name"):
+        require_teacher(Recipe(teacher="originals"), original=True)
+
+
+def test_a_supernet_learns_from_its_original(toy, tmp_path):
+    space = SearchSpace.load(toy / "space.yaml")
+    values = {"epochs": 1, "batch_size": 8, "warmup_epochs": 0, "distillation_type": "soft"}
+    job = TrainJob.prepare(
+        space,
+        Recipe.for_space(space, **values),
+        open_data("folder", toy / "images", 3),
+        "folder",
+        None,
+        torch.device("cpu"),
+    )
+    network = load_supernet(toy / "run" / "supernet.safetensors")[0]
+    original = Teacher(network.extract(network.space.largest), *[(0.5,) * 3] * 4)
+
+    def trained(name, teacher):
+        (tmp_path / name).mkdir()
+        recipe = job.recipe.changed(teacher="original")
+        training = replace(job.open(tmp_path / name), recipe=recipe, original=teacher)
+        assert training.teacher(job.space.model) is teacher
+        return train_supernet(job.space, training).state_dict()
+
+    taught, alone = trained("taught", original), trained("alone", None)  # whose answers do not fit
+    assert any(not torch.equal(taught[key], alone[key]) for key in alone)
 
 
 @pytest.mark.parametrize("kind", ["hard", "soft"])

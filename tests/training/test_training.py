@@ -122,6 +122,28 @@ def test_each_step_trains_the_subnet_of_its_number(toy, toy_command, tmp_path, m
     assert len(set(chosen)) > 3
 
 
+def test_a_space_is_widened_by_epochs(toy, toy_command, tmp_path, monkeypatch):
+    """Half an epoch the largest subnet, half an epoch its heads and ratios too, with steps of two batches."""
+    from nni_autoformer.training.supernet import SupernetModule
+
+    trained = {}
+    train = SupernetModule.training_step
+
+    def record(self, *args):
+        loss = train(self, *args)
+        trained.setdefault(self.trainer.global_step, set()).update(self.trained)
+        return loss
+
+    monkeypatch.setattr(SupernetModule, "training_step", record)
+    flags = "--epochs 2 --widen-epochs 1 --batch-size 4 --grad-accum-steps 2"
+    assert main(toy_command(toy, tmp_path / "run", *flags.split())) == 0
+    space = SearchSpace.load(toy / "space.yaml")
+    assert all(trained[step] == {space.largest} for step in range(3))
+    halfway = set().union(*(trained[step] for step in range(3, 6)))
+    assert {(entry.embed_dim, entry.depth) for entry in halfway} == {(32, 2)} and len(halfway) > 1
+    assert all(trained[step] == {space.sample(generator(0, "subnet", step))} for step in range(6, 12))
+
+
 def test_validation_reports_the_named_subnets(toy):
     """The accuracies in the header are those of the subnets, measured anew."""
     from nni_autoformer.search.evaluation import Evaluation
