@@ -19,6 +19,7 @@ from ..files import file_digest
 from ..jobs.launching import Trials, require_same_space
 from ..jobs.remembered import data_for
 from ..jobs.search_supernet import Engine
+from ..jobs.started_from import Asked
 from ..search.evaluation import Evaluation
 from ..space import SearchSpace
 from ..training.recipe import TASKS, Recipe
@@ -137,10 +138,10 @@ def _check_settings(arguments: argparse.Namespace) -> None:
         _check_recipe(arguments, SearchSpace.load(arguments.space))
 
 
-def _check_recipe(arguments: argparse.Namespace, space: SearchSpace) -> None:
+def _check_recipe(arguments: argparse.Namespace, space: SearchSpace) -> Recipe:
     from ..jobs.train_supernet import resolved_recipe
 
-    resolved_recipe(
+    return resolved_recipe(
         space,
         arguments.command,
         flags.configured(DataSet, arguments),
@@ -174,6 +175,8 @@ def _check_files(arguments: argparse.Namespace, trials: Trials) -> None:
             _check_same_checkpoint(Path(checkpoint), trials.checkpoint)
         if arguments.command in TASKS:
             _check_recipe(arguments, space)
+    if arguments.command == "train":
+        space = _check_start(arguments, space, trials.local)
     if arguments.command in OF_ONE_SUBNET:
         if labels and space is not None:
             require_same_space({label: trials.search_space[label] for label in labels}, space)
@@ -181,6 +184,18 @@ def _check_files(arguments: argparse.Namespace, trials: Trials) -> None:
             opened.architecture(arguments.architecture)
     if trials.local:
         _check_images(arguments, opened, space)
+
+
+def _check_start(arguments: argparse.Namespace, space: SearchSpace | None, local: bool) -> SearchSpace | None:
+    """Check what a training starts from, which may also be where its space is; the space."""
+    words = arguments.start_from, arguments.importance, arguments.importance_images, arguments.use_ema
+    asked = Asked(*words)
+    if local or asked.word is None:
+        from ..training.teacher import require_teacher
+
+        _, space = asked.opened(space)
+        require_teacher(_check_recipe(arguments, space), original=asked.word is not None)
+    return space
 
 
 def _check_same_checkpoint(path: Path, tuners: Path | None) -> None:

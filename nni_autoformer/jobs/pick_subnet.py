@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,7 +13,8 @@ from ..deployment import Deployment, Target
 from ..errors import ConfigError
 from ..files import told_when_full
 from ..search.limits import Limits
-from .found_subnets import Evaluated, FoundSubnets
+from ..search.ranking import Ranking
+from .found_subnets import FoundSubnets
 
 _logger = logging.getLogger("nni_autoformer")
 
@@ -80,7 +80,11 @@ def pick(
     allowed = [entry for entry in found.subnets if limits.allows(entry.architecture, found.model, costs)]
     if not allowed:
         raise ConfigError(_nearest(found, limits, costs))
-    best = min(allowed, key=_order(found, limits, costs, rank_by or found.rank_by))
+    cheaper = [costs[name] for name in limits.given or ("params",) if name in costs]
+    ranking = Ranking(rank_by or found.rank_by, cheaper, found.model)
+    best = min(
+        allowed, key=lambda entry: ranking.key(entry.accuracy, entry.loss, entry.architecture, entry.number)
+    )
     if not found.complete:
         of = f" of {found.planned:,}" if found.planned else ""
         _logger.warning(
@@ -120,21 +124,6 @@ def _costs(
                 raise ConfigError(NEEDS_TABLE.format(flag))
             raise ConfigError(f"{flag}: {found.folder} does not say the {KNOWN[name].title} of its subnets.")
     return costs
-
-
-def _order(
-    found: FoundSubnets, limits: Limits, costs: Costs, rank_by: str
-) -> Callable[[Evaluated], tuple[float, ...]]:
-    """The key to sort by, best first; equally good ones by what is limited, or by parameters."""
-    cheaper = [costs[name] for name in limits.given or ("params",) if name in costs]
-
-    def key(entry: Evaluated) -> tuple[float, ...]:
-        loss = math.inf if entry.loss is None else entry.loss
-        measured = (loss, -entry.accuracy) if rank_by == "loss" else (-entry.accuracy, loss)
-        counts = (cost.value(entry.architecture, found.model) for cost in cheaper)
-        return (*measured, *counts, entry.number)
-
-    return key
 
 
 def _nearest(found: FoundSubnets, limits: Limits, costs: Costs) -> str:

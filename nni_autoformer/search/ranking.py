@@ -53,9 +53,22 @@ class Ranking:
     def __call__(self, entry: Entry) -> tuple[float, ...]:
         """The key to sort by."""
         assert entry.accuracy is not None
-        loss = math.inf if entry.loss is None else entry.loss
-        measured = (loss, -entry.accuracy) if self.rank_by == "loss" else (-entry.accuracy, loss)
-        return (*measured, *self._counts_of(entry.candidate.architecture), entry.candidate.number)
+        candidate = entry.candidate
+        return self.key(entry.accuracy, entry.loss, candidate.architecture, candidate.number)
+
+    def key(
+        self, accuracy: float, loss: float | None, architecture: Architecture, number: int
+    ) -> tuple[float, ...]:
+        """The key of what is no entry of a ledger.
+
+        Args:
+            accuracy, loss: accuracy and cross-entropy; None for an unknown one.
+            architecture: the subnet.
+            number: its place in the order of proposal.
+        """
+        known = math.inf if loss is None else loss
+        measured = (known, -accuracy) if self.rank_by == "loss" else (-accuracy, known)
+        return (*measured, *self._counts_of(architecture), number)
 
     def _counts_of(self, architecture: Architecture) -> tuple[float, ...]:
         found = self._counts.get(architecture)

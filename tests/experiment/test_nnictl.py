@@ -137,7 +137,9 @@ def test_supernets_with_their_curves(place, port):
 
 
 def test_a_stopped_supernet_trial_goes_on_with_its_folder(place, port):
+    """One that starts from another supernet."""
     changes = {
+        "--space digits": "--from ../../runs/demo/supernet.safetensors",
         "_value: [1.0e-3, 3.0e-3]": "_value: [3.0e-3]",
         "_value: [uniform, balanced]": "_value: [uniform]",
         "--epochs 20": "--epochs 4",
@@ -156,6 +158,7 @@ def test_a_stopped_supernet_trial_goes_on_with_its_folder(place, port):
     assert [entry["trialJobId"] for entry in finished_trials(port)] == [state.parent.name]
     run = json.loads((state.parent / "run.json").read_text())
     assert run["status"] == "finished" and len(run["sessions"]) == 2
+    assert run["config"]["from"].endswith("runs/demo/supernet.safetensors")
     told = [row.split(",")[0] for row in (state.parent / "metrics.csv").read_text().splitlines()[1:]]
     assert told == ["1", "2", "3", "4"]
     metrics = ask(port, f"/metric-data/{state.parent.name}")

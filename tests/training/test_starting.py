@@ -1,6 +1,7 @@
 """Supernets that start from a trained network."""
 
 import json
+import signal
 
 import pytest
 import safetensors.torch
@@ -14,6 +15,7 @@ from nni_autoformer.cli import main
 from nni_autoformer.jobs import train
 from nni_autoformer.nn.subnet import Subnet
 from nni_autoformer.training.starting import Start, fitted_space, method_for
+from tests.processes import finish, kill, start, torchrun, wait_for
 
 NAMES = ["one", "two", "six"]
 MODEL = ModelConfig((8, 8), 4, num_classes=3, global_pool="token", relative_position=False, norm_eps=1e-6)
@@ -212,3 +214,38 @@ def test_a_run_that_was_stopped_goes_on_and_equals_the_whole_one(vit, space_file
     )
     changed = command.replace(str(vit), str(vit_other))
     assert main([*changed.split(), str(tmp_path / "run"), "--resume"]) == 2
+
+
+@pytest.mark.slow
+def test_a_killed_run_goes_on_and_equals_the_whole_one(vit, space_file, toy, tmp_path):
+    words = f"train --space {space_file} --from {vit} --data {toy}/images --recipe elastic --device cpu "
+    words += "--batch-size 8 --epochs 6 --widen-epochs 2 --resume --output"
+
+    def begun(folder):
+        return start([*words.split(), tmp_path / folder], threads=1)
+
+    assert finish(begun("whole")) == 0
+    process = begun("killed")
+    wait_for((tmp_path / "killed" / "training.ckpt").exists, process)
+    kill(process)
+    assert process.exitcode == -signal.SIGKILL
+    process = begun("killed")
+    wait_for((tmp_path / "killed" / "importance.json").exists, process)
+    assert finish(process) == 0
+    files = [tmp_path / name / "supernet.safetensors" for name in ("whole", "killed")]
+    one, other = map(safetensors.torch.load_file, files)
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.slow
+def test_of_several_ranks_all_start_from_the_network(vit, original, space_file, toy, tmp_path):
+    """With steps that change nothing the largest subnet is the network still, and its images are measured."""
+    driver = tmp_path / "driver.py"
+    driver.write_text("import sys\nfrom nni_autoformer.cli import main\nsys.exit(main(sys.argv[1:]))\n")
+    words = f"train --space {space_file} --from {vit} --data {toy}/images --recipe elastic --device cpu "
+    words += "--batch-size 8 --epochs 1 --lr 1e-9 --min-lr 0 --warmup-lr 0 --weight-decay 0 --output"
+    assert finish(torchrun(2, driver, [*words.split(), tmp_path / "run"])) == 0
+    supernet = load_supernet(tmp_path / "run" / "supernet.safetensors")[0].eval()
+    supernet.set_architecture(SPACE.largest)
+    images = batch(MODEL)
+    assert (supernet(images) - original(images)).abs().max() < 1e-5
