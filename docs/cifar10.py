@@ -57,14 +57,16 @@ def parse() -> argparse.Namespace:
     return parser.parse_args()
 
 
-def linked(source: Path, target: Path, images: int, test_images: int) -> Path:
-    """A folder of links to the first images of every class."""
+def linked(source: Path, target: Path, images: int, test_images: int, last: bool = False) -> Path:
+    """A folder of links to the first images of every class; of the training images to the last if wanted."""
     for split, count in (("train", images), ("test", test_images)):
         classes = sorted(folder for folder in (source / split).iterdir() if folder.is_dir())
         for folder in classes:
             place = target / split / folder.name
             place.mkdir(parents=True, exist_ok=True)
-            wanted = {file.name: file.resolve() for file in sorted(folder.iterdir())[: count // len(classes)]}
+            each, files = count // len(classes), sorted(folder.iterdir())
+            chosen = files[-each:] if last and split == "train" else files[:each]
+            wanted = {file.name: file.resolve() for file in chosen}
             for link in place.iterdir():
                 if link.name not in wanted:
                     link.unlink()

@@ -56,8 +56,12 @@ class ModelConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values, for JSON and YAML; norms are left out where they are as published."""
-        values = asdict(self) | {"img_size": list(self.img_size)}
-        return {key: value for key, value in values.items() if key not in NORMS or value != NORMS[key]}
+        entries = self.values().items()
+        return {key: value for key, value in entries if key not in NORMS or value != NORMS[key]}
+
+    def values(self) -> dict[str, Any]:
+        """All fields as plain values."""
+        return asdict(self) | {"img_size": list(self.img_size)}
 
     @classmethod
     def from_dict(cls, content: Mapping[str, Any], source: str = "model") -> ModelConfig:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, product
 from pathlib import Path
 from typing import Any
@@ -160,7 +160,7 @@ class SearchSpace:
         """What differs from another space, one phrase each; names and named architectures do not count."""
         mine, theirs = (
             {f"choices.{key}": list(getattr(space, key)) for key in KEYS}
-            | {f"model.{key}": value for key, value in asdict(space.model).items()}
+            | {f"model.{key}": value for key, value in space.model.values().items()}
             for space in (self, other)
         )
         return [

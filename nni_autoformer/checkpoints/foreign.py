@@ -172,7 +172,7 @@ def say_differences(path: Path, expected: ModelConfig, found: ModelConfig) -> No
         expected: network of the space.
         found: network of the file.
     """
-    here, there = vars(expected), vars(found)
+    here, there = expected.values(), found.values()
     different = [key for key in there if here[key] != there[key] and key != "num_classes"]
     if different:
         words = ", ".join(f"{key} {there[key]} in place of {here[key]}" for key in different)

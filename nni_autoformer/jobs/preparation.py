@@ -177,8 +177,8 @@ class TrainJob:
             return None
         if not self.start.keeps_head:
             self.ranks.tell(
-                f"--teacher {ORIGINAL}: the network answers for other classes than the data's and cannot teach: "
-                "the subnets learn from the labels, and in a sandwich from the largest one's answers."
+                f"--teacher {ORIGINAL}: the network answers for other classes than the data's and cannot "
+                "teach: the subnets learn from the labels, and in a sandwich from the largest one's answers."
             )
         return self.start.teacher(self.facts["mean"], self.facts["std"])
 

@@ -12,7 +12,7 @@ from ..files import real_path
 from ..space import SearchSpace
 
 if TYPE_CHECKING:
-    from ..checkpoints.sources import Source
+    from ..checkpoints.pretrained import Source
     from ..data import DataSplits
     from ..training.starting import Start
 
@@ -62,7 +62,7 @@ class Asked:
             if loaded is None:
                 raise ConfigError("--space is missing: the name of a packaged search space, or a YAML file.")
             return None, loaded
-        from ..checkpoints.sources import open_source
+        from ..checkpoints.pretrained import open_source
         from ..training.starting import fitted_space, method_for
 
         source = open_source(str(self.word), loaded, use_ema=self.use_ema)
@@ -113,7 +113,7 @@ def space_of(
     Raises:
         ConfigError: the network cannot be used, or images of the size are no whole patches.
     """
-    from ..checkpoints.sources import open_source
+    from ..checkpoints.pretrained import open_source
     from .train_subnet import img_size_of
 
     source = open_source(str(word), weights=False)

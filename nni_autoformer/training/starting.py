@@ -32,7 +32,7 @@ from .initial_weights import fitted_head, keeps_head, told_size
 from .teacher import Teacher
 
 if TYPE_CHECKING:
-    from ..checkpoints.sources import Source
+    from ..checkpoints.pretrained import Source
 
 _logger = logging.getLogger("nni_autoformer")
 

@@ -52,7 +52,7 @@ def test_the_demo_comes_first(capsys):
         ("space --zzz x", "there is no flag --zzz; nni-autoformer space --help-all shows all flags."),
         ("search --engine nnni", "argument --engine: 'nnni' is not known; did you mean nni?"),
         ("space --space tiny --format x", "'x' is not known; it should be one of table, yaml, nnictl, nas."),
-        ("train", "required: --space, --output. nni-autoformer train --help shows the common flags."),
+        ("train", "required: --output. nni-autoformer train --help shows the common flags."),
     ],
 )
 def test_mistakes_are_one_sentence(words, sentence, capsys):

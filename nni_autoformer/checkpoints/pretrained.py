@@ -116,9 +116,10 @@ def _of_timm(word: str, name: str, pretrained: bool) -> Source:
         network = timm.create_model(name, pretrained=pretrained)
     except Exception as error:  # timm's hub says it in many ways
         reason = " ".join(str(error).split())[:200] or type(error).__name__
+        model = name.partition(".")[0]
+        hint = "" if name.startswith(LOCAL) else f"; give a file of weights as {model}=FILE"
         raise ConfigError(
-            f"--from {word}: timm cannot make it{' with its weights' if pretrained else ''} ({reason}); give "
-            f"a file of weights as {name.partition('.')[0]}=FILE."
+            f"--from {word}: timm cannot make it{' with its weights' if pretrained else ''} ({reason}){hint}."
         ) from None
     return _source(word, f"timm's {name}", network)
 
