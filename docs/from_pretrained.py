@@ -42,13 +42,16 @@ SPACE = Path(__file__).with_suffix(".yaml")
 UNSEEN = 10_000
 """Images that the pretrained network has not seen, of all classes together."""
 
-FROM = "--from {vit} --recipe elastic --importance"
+FROM = "--from {vit} --recipe elastic {rate} --importance"
 VARIANTS = {
     "scratch": ("from scratch", ""),
     "in-place": ("pretrained, in its order", f"{FROM} none"),
     "reordered": ("pretrained, reordered", f"{FROM} taylor"),
 }
 """By folder: what it is called, and the flags of its training."""
+
+COMMAND = "import sys, from_pretrained; from nni_autoformer.cli import main; sys.exit(main())"
+"""The command line, in a process that knows the teacher's name."""
 
 SEARCH = "--population-size 16 --num-parents 6 --num-mutations 8 --num-crossovers 8 --generations 5"
 NETWORKS = {"distilled": "distilled", "alone": "from scratch"}
@@ -91,6 +94,9 @@ def parse() -> argparse.Namespace:
     parser.add_argument("--n", type=int, default=100, help="random subnets (default 100)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1], help="of everything (default 0 1)")
     parser.add_argument("--jobs", type=int, default=2, help="seeds at the same time (default 2)")
+    parser.add_argument(
+        "--lr-base", type=float, help="of the supernets from the pretrained network (default: the recipe's)"
+    )
     parser.add_argument(
         "--max-params", type=float, default=third(), help="limit in millions (default a third of the largest)"
     )
@@ -137,7 +143,8 @@ class Programme:
     def supernet(self, name: str) -> dict[str, Any]:
         """Train, search and sample one supernet."""
         folder, arguments = self.folder / name, self.arguments
-        flags = VARIANTS[name][1].format(vit=arguments.vit)
+        rate = "" if arguments.lr_base is None else f"--lr-base {arguments.lr_base}"
+        flags = VARIANTS[name][1].format(vit=arguments.vit, rate=rate)
         held_out = "" if name == "scratch" else f"--selection {self.held_out}"
         self.call(
             f"train --space {SPACE} {self.images} {flags} {held_out} --sampling balanced {self.length} "
@@ -172,8 +179,7 @@ class Programme:
         """
         print(f"nni-autoformer {command}", flush=True)
         words = command.split() + ([] if answer else ["--resume"])
-        # in a process that knows the teacher's name
-        program = [sys.executable, "-c", "import from_pretrained, nni_autoformer.cli as c; c.main()", *words]
+        program = [sys.executable, "-c", COMMAND, *words]
         paths = [str(Path(__file__).resolve().parent), os.environ.get("PYTHONPATH", "")]
         environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, paths))}
         if self.arguments.jobs > 1:
@@ -252,7 +258,9 @@ def draw(results: list[dict[str, Any]], original: float, arguments: argparse.Nam
             points = [point for each in found for point in each["points"]]
             axes.scatter(*zip(*points), s=10, color=color, alpha=0.5, linewidth=0, label=f"{title}: random")
             sizes, top1 = [each["params"] for each in found], [each["searched"] for each in found]
-            axes.scatter(sizes, top1, s=130, marker="*", color=color, edgecolor="black", label="searched")
+            axes.scatter(
+                sizes, top1, s=130, marker="*", color=color, edgecolor="black", label=f"{title}: searched"
+            )
         sizes = [result["variants"]["reordered"]["params"] for result in results]
         for (name, title), marker in zip(NETWORKS.items(), MARKERS[1:]):
             top1 = [result["networks"][name]["top1"] for result in results]

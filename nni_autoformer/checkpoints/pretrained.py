@@ -48,7 +48,7 @@ class Source:
         space: search space of a supernet; None for a single network.
         headless: it gives features and no logits; the head of `subnet` is zero.
         differences: largest difference of `subnet`'s logits from those of timm's network, in float32 and
-            float64; None for a file whose tensors are a subnet's own.
+            float64; None for a file whose tensors are a subnet's own, and where no weights were asked for.
         file: the file that was read, if it is one.
     """
 
@@ -121,7 +121,7 @@ def _of_timm(word: str, name: str, pretrained: bool) -> Source:
         raise ConfigError(
             f"--from {word}: timm cannot make it{' with its weights' if pretrained else ''} ({reason}){hint}."
         ) from None
-    return _source(word, f"timm's {name}", network)
+    return _source(word, f"timm's {name}", network, check=pretrained)
 
 
 def _of_file_as(word: str, name: str, path: Path, use_ema: bool) -> Source:
@@ -131,10 +131,10 @@ def _of_file_as(word: str, name: str, path: Path, use_ema: bool) -> Source:
     return _loaded(word, path, name, read_foreign(path, use_ema), {})
 
 
-def _source(word: str, told: str, network: nn.Module, file: Path | None = None) -> Source:
+def _source(word: str, told: str, network: nn.Module, file: Path | None = None, check: bool = True) -> Source:
     network = network.eval()
     subnet = subnet_of(network, f"--from {word}")
-    differences = require_same(network, subnet, f"--from {word}")
+    differences = require_same(network, subnet, f"--from {word}") if check else None
     config: Mapping[str, Any] = getattr(network, "pretrained_cfg", {}) or {}
     headless = not isinstance(getattr(network, "head", None), nn.Linear)
     facts = ("mean", "std", "crop_pct", "interpolation")

@@ -235,13 +235,14 @@ class Start:
     @torch.no_grad()
     def _require_same(self, subnet: Subnet, reference: Subnet) -> tuple[float, float]:
         supernet = build_supernet(self.space).eval()
+        opened = self.source.differences or (0.0, 0.0)
         found = []
-        for dtype, most in ((torch.float32, SINGLE), (torch.float64, DOUBLE)):
+        for dtype, most, already in ((torch.float32, SINGLE, opened[0]), (torch.float64, DOUBLE, opened[1])):
             supernet.to(dtype).implant(copy.deepcopy(subnet).to(dtype))
             supernet.set_architecture(subnet.architecture)
             images = random_images(self.space.model, dtype)
             theirs = copy.deepcopy(reference).to(dtype)(images)
-            difference = scaled_difference(supernet(images), theirs)
+            difference = already + scaled_difference(supernet(images), theirs)
             if not difference <= most:
                 raise ConfigError(
                     f"--from {self.source.word}: the supernet's largest subnet gives logits that differ by "
