@@ -233,4 +233,6 @@ def test_layer_wise_rates_are_those_of_the_largest_subnet_in_timm(norms):
     if norms:  # where older versions of timm had it with the last block
         expected |= {"norm_pre.weight": 0.5**4, "norm_pre.bias": 0.5**4}
     assert rates == expected and len(set(rates.values())) == 5
+    own = group_parameters(plain, plain.group_matcher(), reverse=True)
+    assert {name: 0.5 ** (4 - layer) for name, layer in own.items()} == expected
     assert rates["head.weight"] == 1.0 and rates["blocks.2.mlp.fc1.weight"] == 0.5

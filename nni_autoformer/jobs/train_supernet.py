@@ -12,7 +12,7 @@ from ..data.data_set import DataSet, Loading
 from ..experiment import current_trial
 from ..space import SearchSpace
 from ..training.ranks import Ranks
-from ..training.recipe import Recipe, recipe_values
+from ..training.recipe import SHORTENED, Recipe, recipe_values
 from ..training.upkeep import Upkeep
 from .preparation import SUPERNET_FILE, TrainJob, device_of
 from .reads import ImagesRead, Reads, files_among, files_read, normalised_as, open_splits
@@ -157,7 +157,7 @@ def train(
         read = None if source is None else source.file
         inputs = [*files_among([*named, read]), data.folder, job.recipe.teacher_checkpoint]
         reads = training_reads(splits, job, selection) | files_read(network=read)
-        folder = RunFolder(place, "train", config, reads, inputs)
+        folder = RunFolder(place, "train", config, reads, inputs, {"recipe": Recipe().to_dict()})
         fresh = run_once(folder, ranks, lambda: job.run(place), resume=resume, overwrite=overwrite)
     trained = TrainedSupernet(place, place / SUPERNET_FILE, fresh)
     if not fresh and (trial := current_trial()) is not None and (found := trained.accuracies):
@@ -201,13 +201,15 @@ def resolved_recipe(
         ConfigError: a value is out of its range, or not for this command.
     """
     if isinstance(recipe, Recipe):
-        resolved, wanted = recipe.changed(**changes), recipe.warmup_epochs
+        resolved, wanted = recipe.changed(**changes), recipe.to_dict()
     else:
         resolved = Recipe.for_run(space, task, data.dataset, recipe, **changes)
-        wanted = None if recipe is None else recipe_values(recipe).get("warmup_epochs")
-    if "warmup_epochs" not in changes and wanted not in (None, resolved.warmup_epochs):
-        _logger.info(
-            f"--warmup-epochs is {resolved.warmup_epochs} in place of the recipe's {wanted}, in proportion "
-            f"to --epochs {resolved.epochs}."
-        )
+        wanted = {} if recipe is None else recipe_values(recipe)
+    for name in SHORTENED:
+        flag, value, before = name.replace("_", "-"), getattr(resolved, name), wanted.get(name)
+        if name not in changes and before not in (None, value):
+            _logger.info(
+                f"--{flag} is {value} in place of the recipe's {before}, in proportion to --epochs "
+                f"{resolved.epochs}."
+            )
     return resolved

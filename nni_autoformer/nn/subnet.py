@@ -110,7 +110,7 @@ class Subnet(nn.Module):
     def group_matcher(self, coarse: bool = False) -> dict[str, object]:
         """The layers for timm's layer-wise learning rates: as those of its `VisionTransformer`."""
         return {
-            "stem": r"^cls_token|pos_embed|patch_embed",
+            "stem": r"^cls_token|pos_embed|patch_embed|norm_pre",
             "blocks": [(r"^blocks\.(\d+)", None), (r"^norm", (99999,))],
         }
 

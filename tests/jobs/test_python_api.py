@@ -112,13 +112,14 @@ def test_the_data_set_is_never_taken_from_the_checkpoint_itself(trained, tmp_pat
 
 
 def test_a_shortened_warmup_is_told_once_and_saved(toy, tmp_path, caplog):
-    (tmp_path / "recipe.yaml").write_text("epochs: 300\nwarmup_epochs: 20\nbatch_size: 8\n")
+    (tmp_path / "recipe.yaml").write_text("epochs: 300\nwarmup_epochs: 20\nwiden_epochs: 60\nbatch_size: 8\n")
     with caplog.at_level("INFO", "nni_autoformer"):
         jobs.train(
             toy / "space.yaml", toy / "images", tmp_path / "run", recipe=tmp_path / "recipe.yaml", epochs=1
         )
-    told = "--warmup-epochs is 0 in place of the recipe's 20, in proportion to --epochs 1."
-    assert caplog.messages.count(told) == 1
+    for flag, epochs in (("warmup", 20), ("widen", 60)):
+        told = f"--{flag}-epochs is 0 in place of the recipe's {epochs}, in proportion to --epochs 1."
+        assert caplog.messages.count(told) == 1
     assert "\nwarmup_epochs: 0\n" in (tmp_path / "run" / "recipe.yaml").read_text()
     assert facts(tmp_path / "run")[2]["recipe"]["warmup_epochs"] == 0
 

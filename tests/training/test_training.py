@@ -2,6 +2,7 @@
 
 import json
 import math
+import shutil
 
 import pytest
 import torch
@@ -221,3 +222,11 @@ def test_recipes():
     assert (small.epochs, small.warmup, small.peak_lr()) == (30, 6, pytest.approx(1e-3))
     assert Recipe(lr=0.1).peak_lr(8) == 0.1
     assert json.dumps(small.to_dict())
+
+
+def test_a_run_from_before_a_value_of_the_recipe_is_still_that_run(toy, toy_command, tmp_path):
+    shutil.copytree(toy / "run", tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["config"]["recipe"].pop("widen_epochs") == 0
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    assert main(toy_command(toy, tmp_path / "run", "--resume")) == 0
