@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from ..config import settings_of
-from ..training.recipe import NETWORK, SUPERNET, Recipe
+from ..training.recipe import SUPERNET, Recipe
 from . import flags
 
 _SMALL = (
@@ -33,6 +33,7 @@ def add_recipe(parser: argparse.ArgumentParser, task: str = "train") -> None:
     parser.add_argument_group("recipe", title).add_argument(
         "--recipe", metavar="NAME|FILE", help="a packaged recipe or a YAML file; flags come before it"
     )
-    other = NETWORK if task == "train" else SUPERNET
-    names = [name for name, entry in settings_of(Recipe).items() if entry.group != other]
+    names = [
+        name for name, entry in settings_of(Recipe).items() if task == "train" or entry.group != SUPERNET
+    ]
     flags.add_settings(parser, Recipe, only=names, given_only=True, group="recipe")

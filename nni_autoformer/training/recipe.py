@@ -79,8 +79,8 @@ SHORTENED = ("warmup_epochs", "widen_epochs")
 _BETAS = Check(lambda betas: all(0 <= beta < 1 for beta in betas), "two numbers from 0 to below 1")
 _MINMAX = Check(lambda pair: 0 < pair[0] <= pair[1] <= 1, "two ascending shares above 0, up to 1")
 _IMAGES, _MIXING, _TEACHER = "recipe: single images", "recipe: batches", "recipe: teacher"
-SUPERNET, NETWORK = "recipe: supernet", "recipe: single network"
-"""Groups of values that count for one of the two alone."""
+SUPERNET = "recipe: supernet"
+"""Group of the values that count for a supernet alone."""
 
 
 @dataclass(frozen=True)
@@ -262,12 +262,11 @@ class Recipe:
                 file and key.
         """
         values = {} if file is None else recipe_values(file)
-        other = NETWORK if task == "train" else SUPERNET
         for name, entry in settings_of(cls).items():
-            if entry.group == other and values.get(name, entry.default) != entry.default:
-                whom = "a single network" if task == "train" else "a supernet"
+            alien = task != "train" and entry.group == SUPERNET
+            if alien and values.get(name, entry.default) != entry.default:
                 raise ConfigError(
-                    f"--recipe {file}: {name} is for the training of {whom}; {task} does without it."
+                    f"--recipe {file}: {name} is for the training of a supernet; {task} does without it."
                 )
         unknown = [name for name in changes if name not in settings_of(cls)]
         if unknown:

@@ -10,7 +10,7 @@ from nni_autoformer.cli import build_parser, flags
 from nni_autoformer.cli.overrides import overrides_of
 from nni_autoformer.config import settings_of
 from nni_autoformer.files import packaged_or_own
-from nni_autoformer.training.recipe import NETWORK, SUPERNET, Recipe, packaged_recipes, recipe_values
+from nni_autoformer.training.recipe import SUPERNET, Recipe, packaged_recipes, recipe_values
 
 TRAIN = "train --output run --space"
 
@@ -102,7 +102,7 @@ def test_every_value_has_a_flag_and_every_flag_takes_an_nni_parameter():
     parser = build_parser()
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction)).choices
     other = {int: 2.0, float: 0.5, bool: True, str: "x", tuple: [0.25, 0.5]}
-    for task, others in (("train", NETWORK), ("retrain", SUPERNET), ("finetune", SUPERNET)):
+    for task, others in (("train", None), ("retrain", SUPERNET), ("finetune", SUPERNET)):
         options = commands[task]._option_string_actions
         command = "finetune --output run --checkpoint" if task == "finetune" else TRAIN.replace("train", task)
         for name, entry in settings_of(Recipe).items():
