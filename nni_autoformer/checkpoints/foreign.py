@@ -216,7 +216,8 @@ def _require_ours(path: Path, tensors: Mapping[str, Tensor], told: Mapping[str, 
             f"{path}: the file has no relative tables and does not say what it is, as a plain ViT or DeiT of "
             "timm. Those pool the class token and have norms with eps 1e-6; an AutoFormer pools the mean of "
             "the patches and has 1e-5: the tensors look alike and the logits differ. A subnet without "
-            "relative position is read from a file that nni-autoformer wrote (convert --to timm)."
+            "relative position is read from a file that nni-autoformer wrote (convert --to timm); a supernet "
+            "can start from any plain ViT (train --from)."
         )
     if not name.lower().startswith(OURS_IN_TIMM):
         raise ConfigError(

@@ -5,6 +5,7 @@ Each is opened as one plain network, which the largest subnet is to be.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -50,6 +51,7 @@ class Source:
         differences: largest difference of `subnet`'s logits from those of timm's network, in float32 and
             float64; None for a file whose tensors are a subnet's own, and where no weights were asked for.
         file: the file that was read, if it is one.
+        place: file or folder that the word names, if it names one.
     """
 
     word: str
@@ -60,6 +62,7 @@ class Source:
     headless: bool = False
     differences: tuple[float, float] | None = None
     file: Path | None = None
+    place: Path | None = None
 
 
 def open_source(
@@ -79,7 +82,11 @@ def open_source(
             a part that no subnet has.
     """
     name, equals, file = word.partition("=")
-    if word.startswith((TIMM, LOCAL)):
+    if word.startswith(LOCAL):
+        folder = Path(word.removeprefix(LOCAL))
+        source = _of_timm(word, word, pretrained=weights)
+        return replace(source, place=folder, file=_weights_in(folder))
+    if word.startswith(TIMM):
         return _of_timm(word, word.removeprefix(TIMM), pretrained=weights)
     if equals and not Path(word).exists():
         _require_model(word, name)
@@ -104,6 +111,12 @@ def _require_model(word: str, name: str) -> None:
         near = timm.list_models(f"*{name.split('_')[0]}*")[:5]
         more = f"; near are {', '.join(near)}" if near else ""
         raise ConfigError(f"--from {word}: timm has no model '{name}'{more}.")
+
+
+def _weights_in(folder: Path) -> Path | None:
+    """The file of weights in a folder of timm's hub."""
+    names = "model.safetensors", "pytorch_model.bin"
+    return next((folder / name for name in names if (folder / name).is_file()), None)
 
 
 # By a name of timm's
@@ -141,13 +154,14 @@ def _source(word: str, told: str, network: nn.Module, file: Path | None = None, 
     run = RunFacts.from_dict({key: config[key] for key in facts if config.get(key) is not None}, word)
     if len(run.mean or ()) not in (0, 1, subnet.model.in_chans):
         run = replace(run, mean=None, std=None)
-    return Source(word, told, subnet, run, None, headless, differences, file)
+    return Source(word, told, subnet, run, None, headless, differences, file, file)
 
 
 # By a file
 
 
 def _of_file(word: str, path: Path, space: SearchSpace | None, use_ema: bool) -> Source:
+    expected = None  # our own files say it, and the space that is trained may be for other images
     if own_header(path) is None:
         weights = read_foreign(path, use_ema)
         if recognise(weights.tensors) == "timm subnet" and not _is_ours(weights):
@@ -155,12 +169,24 @@ def _of_file(word: str, path: Path, space: SearchSpace | None, use_ema: bool) ->
             if isinstance(arch, str) and timm.is_model(arch):
                 return _loaded(word, path, arch, weights, {})
             return _loaded(word, path, None, weights, _unsaid(path, weights.tensors, space))
-    checkpoint = Checkpoint(path, space, use_ema=use_ema)
+        expected = None if space is None else _for_its_images(space, weights.tensors)
+    checkpoint = Checkpoint(path, expected, use_ema=use_ema)
     header = checkpoint.header
-    if header.of_supernet:
-        subnet = checkpoint.subnet(header.space.largest)
-        return Source(word, f"the {header.kind}", subnet.double(), header.run, header.space, file=path)
-    return Source(word, f"the {header.kind}", checkpoint.subnet().double(), header.run, file=path)
+    of_supernet = header.of_supernet
+    subnet = checkpoint.subnet(header.space.largest if of_supernet else None).double()
+    itself = header.space if of_supernet else None
+    return Source(word, f"the {header.kind}", subnet, header.run, itself, file=path, place=path)
+
+
+def _for_its_images(space: SearchSpace, tensors: Mapping[str, Tensor]) -> SearchSpace:
+    """The space with the image size of a file's position embedding, where that is of a square."""
+    position = next((tensors[key] for key in ("pos_embed", "pos_embed.pos_embed") if key in tensors), None)
+    patches = 0 if position is None or position.ndim != 3 else position.shape[1] - 1
+    side = space.model.patch_size * math.isqrt(max(patches, 0))
+    square = patches > 0 and math.isqrt(patches) ** 2 == patches
+    if not square or patches == space.model.num_patches:
+        return space
+    return space.with_model(img_size=(side, side))
 
 
 def _is_ours(weights: Weights) -> bool:

@@ -94,8 +94,8 @@ class Asked:
         """What decides the result, for the run's folder; nothing without a network."""
         if start is None:
             return {}
-        source, word = start.source, str(self.word)
-        named = word if source.file is None else word.replace(str(source.file), str(real_path(source.file)))
+        place, word = start.source.place, str(self.word)
+        named = word if place is None else word.replace(str(place), str(real_path(place)))
         choice = {"use_ema": True} if self.use_ema else {}
         return {"from": named, "importance": start.method, "importance_images": start.images, **choice}
 

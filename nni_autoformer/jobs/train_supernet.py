@@ -154,8 +154,8 @@ def train(
             "processes": ranks.world_size,
             **asked.config(start),
         }
-        read = None if source is None else source.file
-        inputs = [*files_among([*named, read]), data.folder, job.recipe.teacher_checkpoint]
+        read, place_of_source = (None, None) if source is None else (source.file, source.place)
+        inputs = [*files_among([*named, place_of_source]), data.folder, job.recipe.teacher_checkpoint]
         reads = training_reads(splits, job, selection) | files_read(network=read)
         folder = RunFolder(place, "train", config, reads, inputs, {"recipe": Recipe().to_dict()})
         fresh = run_once(folder, ranks, lambda: job.run(place), resume=resume, overwrite=overwrite)

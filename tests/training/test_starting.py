@@ -112,6 +112,27 @@ def test_all_subnets_of_a_supernet_stay_what_they_are(toy, tmp_path):
         method_for(source, "taylor")
 
 
+@pytest.mark.parametrize("layout", ["supernet", "published"])
+def test_a_supernet_at_another_image_size(toy, tmp_path, layout):
+    """Its position and its relative tables are resampled; the other tensors are those of the file."""
+    file = toy / "run" / "supernet.safetensors"
+    if layout == "published":
+        convert = f"convert --checkpoint {file} --to published --output {tmp_path}/s.pth"
+        assert main(convert.split()) == 0
+        file = tmp_path / "s.pth"
+        for beside in [path for path in tmp_path.iterdir() if path != file]:  # what a published file has not
+            beside.unlink()
+    space = SearchSpace.load(toy / "space.yaml").with_model(img_size=(16, 16))
+    source = open_source(str(file), space)
+    assert source.space is not None and source.subnet.model.img_size == (8, 8)
+    fitted = fitted_space(source, space)
+    assert (fitted.model.img_size, fitted.model.max_relative_position) == ((16, 16), 2)
+    largest, _, notes = started(source, space)
+    assert "the relative tables are stretched from 1 to 2 offsets" in "".join(notes)
+    kept = load_supernet(toy / "run" / "supernet.safetensors")[0].extract(space.largest).state_dict()
+    assert torch.equal(largest.state_dict()["blocks.1.mlp.fc2.weight"], kept["blocks.1.mlp.fc2.weight"])
+
+
 @pytest.mark.parametrize("relative", [True, False])
 def test_an_uneven_network_grows_into_the_space(tmp_path, relative):
     model = ModelConfig((8, 8), 4, num_classes=3, relative_position=relative, max_relative_position=1)
