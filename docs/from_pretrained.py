@@ -16,6 +16,7 @@ in OUTPUT/SEED/log.txt, the tables are in OUTPUT/table.md, the figure in OUTPUT/
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 import os
@@ -34,9 +35,18 @@ from safetensors.torch import load_file
 from timm.models import register_model
 from timm.models.vision_transformer import VisionTransformer
 
+from nni_autoformer.checkpoints.pretrained import open_source
 from nni_autoformer.complexity import params
+from nni_autoformer.data.pixels import normalise
+from nni_autoformer.jobs.started_from import IMPORTANCE_IMAGES, METHODS
+from nni_autoformer.model import build_supernet
+from nni_autoformer.nn.growing import with_own_biases
+from nni_autoformer.nn.reorder import reordered
+from nni_autoformer.nn.subnet import Subnet
 from nni_autoformer.report.figures import COLORS, MARKERS, figure_file
+from nni_autoformer.search.random_subnets import draw_subnets
 from nni_autoformer.space import SearchSpace
+from nni_autoformer.training.importance import measure
 
 SPACE = Path(__file__).with_suffix(".yaml")
 UNSEEN = 10_000
@@ -56,6 +66,9 @@ COMMAND = "import sys, from_pretrained; from nni_autoformer.cli import main; sys
 SEARCH = "--population-size 16 --num-parents 6 --num-mutations 8 --num-crossovers 8 --generations 5"
 NETWORKS = {"distilled": "distilled", "alone": "from scratch"}
 """The single networks of the winner's size, by folder: what they are called."""
+
+CUT = 31
+"""Random subnets that the untrained network is cut to."""
 
 KINDS = ("smallest", "middle", "largest", "random", "within", "searched", "ahead_of")
 
@@ -77,7 +90,7 @@ def main() -> None:
         runs = [pool.submit(Programme(arguments, data, seed).run) for seed in arguments.seeds]
         results = [run.result() for run in runs]
     original = tested(arguments.vit, data)
-    text = "\n".join(tables(results, arguments, original))
+    text = "\n".join([*tables(results, arguments, original), *untrained(arguments.vit, data), ""])
     (arguments.output / "table.md").write_text(text, encoding="utf-8")
     draw(results, original, arguments)
     print(text)
@@ -220,6 +233,40 @@ def tested(vit: Path, data: Path) -> float:
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (pretrained.MEAN, pretrained.STD))
     with torch.inference_mode():
         answers = torch.cat([network((part / 255 - mean) / std).argmax(dim=1) for part in images.split(250)])
+    return 100 * (answers == targets).double().mean().item()
+
+
+def untrained(vit: Path, data: Path) -> Iterator[str]:
+    """A table of subnets as the pretrained network is cut by the three orders, before any training."""
+    space = SearchSpace.load(SPACE)
+    drawn = [subnet for subnet in draw_subnets(space, CUT) if subnet != space.largest]
+    subnet = open_source(str(vit), space).subnet
+    unseen, labels = pretrained.read(data / "train")
+    chosen = torch.randperm(len(unseen), generator=torch.Generator().manual_seed(0))[:IMPORTANCE_IMAGES]
+    measured_on = [(normalise(unseen[chosen], pretrained.MEAN, pretrained.STD), labels[chosen])]
+    images, targets = pretrained.read(data / "test")
+    images = normalise(images, pretrained.MEAN, pretrained.STD)
+    tensors = with_own_biases(subnet.state_dict(), space.max_depth)
+    supernet = build_supernet(space).eval()
+    yield f"\n| order, before training | smallest | middle | largest | mean of {len(drawn)} random |"
+    yield f"|{' --- |' * 5}"
+    for method in reversed(METHODS):
+        order = measure(copy.deepcopy(subnet).float(), measured_on, method).order
+        cut = Subnet.from_tensors(space.largest, space.model, reordered(tensors, order))
+        supernet.implant(cut.float())
+        named = [
+            accuracy(supernet, entry, images, targets)
+            for entry in (space.smallest, space.middle, space.largest)
+        ]
+        random = statistics.mean(accuracy(supernet, entry, images, targets) for entry in drawn)
+        yield f"| {method} | {' | '.join(f'{top1:.1f}' for top1 in (*named, random))} |"
+
+
+@torch.inference_mode()
+def accuracy(supernet: Any, architecture: Any, images: torch.Tensor, targets: torch.Tensor) -> float:
+    """Of one subnet with inherited weights, in percent."""
+    supernet.set_architecture(architecture)
+    answers = torch.cat([supernet(part).argmax(dim=1) for part in images.split(250)])
     return 100 * (answers == targets).double().mean().item()
 
 

@@ -89,9 +89,9 @@ def _space(arguments: argparse.Namespace) -> SearchSpace:
             if given:
                 raise ConfigError(f"--{name} is for a space that is made with --from.")
         return SearchSpace.load(arguments.space)
-    from ..jobs.started_from import space_of
+    from ..jobs import space_from
 
-    return space_of(arguments.start_from, arguments.img_size, arguments.relative_position)
+    return space_from(arguments.start_from, arguments.img_size, arguments.relative_position)
 
 
 def _nas(space: SearchSpace) -> dict[str, list[float]]:

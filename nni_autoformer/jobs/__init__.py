@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from .sample_subnets import Sampled, sample
     from .search_supernet import Engine, search
     from .searched import Ranked, Searched
+    from .started_from import space_from
     from .train_subnet import TrainedSubnet, finetune, retrain
     from .train_supernet import TrainedSupernet, train
     from .whole_job import Demonstrated, demo
@@ -54,6 +55,7 @@ _HOMES = {
     "retrain": "train_subnet",
     "sample": "sample_subnets",
     "search": "search_supernet",
+    "space_from": "started_from",
     "test": "evaluate",
     "train": "train_supernet",
 }
@@ -83,6 +85,7 @@ __all__ = [
     "retrain",
     "sample",
     "search",
+    "space_from",
     "test",
     "train",
 ]

@@ -100,7 +100,7 @@ class Asked:
         return {"from": named, "importance": start.method, "importance_images": start.images, **choice}
 
 
-def space_of(
+def space_from(
     word: str | Path, img_size: int | Sequence[int] | None = None, relative_position: bool = False
 ) -> SearchSpace:
     """A search space whose largest subnet is a trained network, with smaller choices beside its sizes.
