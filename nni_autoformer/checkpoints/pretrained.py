@@ -200,7 +200,8 @@ def _unsaid(path: Path, tensors: Mapping[str, Tensor], space: SearchSpace | None
     pool = "avg" if "fc_norm.weight" in tensors else "token" if space is None else space.model.global_pool
     what = "the mean of the patches" if pool == "avg" else "the class token"
     parts = [f"heads have {HEAD_DIM} channels", f"norms have eps {EPS:g}", f"{what} is pooled"]
-    if tensors["patch_embed.proj.weight"].shape[1] == len(IMAGENET.mean or ()):
+    patches = tensors.get("patch_embed.proj.weight")
+    if patches is not None and patches.ndim > 1 and patches.shape[1] == len(IMAGENET.mean or ()):
         parts.append("images are normalised as ImageNet's")
     _logger.warning(
         f"{path}: the file does not say all of its network. Assumed: {'; '.join(parts)}. NAME=FILE says "

@@ -124,6 +124,8 @@ def wrong(tmp_path, plain):
     tensors = plain.float().state_dict()
     files = {
         "missing": {key: tensor for key, tensor in tensors.items() if key != "norm.weight"},
+        "no patches": {key: tensor for key, tensor in tensors.items() if "patch_embed" not in key},
+        "flat": {**tensors, "patch_embed.proj.weight": torch.zeros(())},
         "surplus": {**tensors, "extra.weight": torch.zeros(2)},
         "narrow": vit(embed_dim=96, num_heads=2).state_dict(),
         "shape": {**tensors, "blocks.1.mlp.fc2.weight": torch.zeros(64, 100)},
@@ -136,6 +138,8 @@ def wrong(tmp_path, plain):
     (tmp_path / "text.pth").write_text("not a checkpoint")
     return {
         f"{tmp_path}/missing.pth": "lacks the tensor 'norm.weight'",
+        f"{tmp_path}/no patches.pth": "neither|tensors are not those of a plain ViT|no network",
+        f"{tmp_path}/flat.pth": "the tensors are not those of a plain ViT",
         f"{tmp_path}/surplus.pth": "the tensor 'extra.weight' .* has no place",
         f"{tmp_path}/narrow.pth": "queries have 96 channels, which are no heads of 64",
         f"{tmp_path}/shape.pth": r"'blocks.1.mlp.fc2.weight' .* has shape \[64, 100\]; .* needs \[64, 256\]",
