@@ -25,6 +25,7 @@ from .header import own_header
 from .layouts import recognise
 from .reading import read_foreign
 from .run_facts import RunFacts
+from .shapes import require_shapes
 from .timm_vit import require_same, subnet_of
 from .wrappers import Weights
 
@@ -216,7 +217,7 @@ def _loaded(word: str, path: Path, name: str | None, weights: Weights, more: Map
     try:
         sizes = _sizes(tensors)
         if name is None:
-            network = VisionTransformer(**sizes, **_layers(tensors, sizes["embed_dim"]), **more)
+            network = VisionTransformer(**sizes, **_layers(tensors), **more)
         else:
             told = {key: sizes[key] for key in ("num_classes", "in_chans")}
             network = cast(VisionTransformer, timm.create_model(name, pretrained=False, **told))
@@ -227,30 +228,14 @@ def _loaded(word: str, path: Path, name: str | None, weights: Weights, more: Map
             f"{whose}: the tensors are not those of a plain ViT ({type(error).__name__}: {str(error)[:150]})."
         ) from None
     fitted = checkpoint_filter_fn(dict(tensors), network) if type(network) is VisionTransformer else tensors
-    _load(whose, path, network, fitted, name)
+    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
+    require_shapes(path, fitted, wanted, name or "a plain ViT of its sizes")
+    network.load_state_dict(dict(fitted))
     if name is None:
         network.pretrained_cfg = {
             key: getattr(IMAGENET, key) for key in ("mean", "std", "crop_pct", "interpolation")
         }
     return _source(word, f"the weights of {name or 'a plain ViT'} in {path}", network, path)
-
-
-def _load(
-    whose: str, path: Path, network: nn.Module, tensors: Mapping[str, Tensor], name: str | None
-) -> None:
-    wanted = {key: tuple(tensor.shape) for key, tensor in network.state_dict().items()}
-    which = name or "a plain ViT of its sizes"
-    for key, shape in wanted.items():
-        if key not in tensors:
-            raise ConfigError(f"{whose}: {path} lacks the tensor '{key}', which {which} needs.")
-        if tuple(tensors[key].shape) != shape:
-            raise ConfigError(
-                f"{whose}: the tensor '{key}' in {path} has shape {list(tensors[key].shape)}; {which} needs "
-                f"{list(shape)}."
-            )
-    if more := [key for key in tensors if key not in wanted]:
-        raise ConfigError(f"{whose}: the tensor '{more[0]}' in {path} has no place in {which}.")
-    network.load_state_dict(dict(tensors))
 
 
 def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -280,7 +265,7 @@ def _sizes(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def _layers(tensors: Mapping[str, Tensor], embed_dim: int) -> dict[str, Any]:
+def _layers(tensors: Mapping[str, Tensor]) -> dict[str, Any]:
     """The optional layers that the names of a file's tensors tell of."""
     width = len(tensors["blocks.0.attn.qkv.weight"]) // 3
     if width % HEAD_DIM:
